@@ -1,0 +1,64 @@
+"""What a fresh interpreter loads: the import contracts see static imports, this sees the deferred ones."""
+
+import subprocess
+import sys
+
+import pytest
+
+SCREEN = {"textual", "rich"}
+NETWORK = {"httpx", "authlib", "starlette", "uvicorn", "websockets", "sqlalchemy"}
+
+
+def loaded_by(statement: str) -> set[str]:
+    """The top-level packages that a statement loads in a fresh interpreter."""
+    code = f"import sys\n{statement}\nprint(' '.join({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "client",
+        "config",
+        "connect",
+        "fleet",
+        "images",
+        "operations",
+        "output",
+        "polling",
+        "query",
+        "terminal",
+        "cli",
+    ],
+)
+def test_headless_modules_load_no_screen(module: str) -> None:
+    assert not loaded_by(f"import dcvtui.{module}") & SCREEN
+
+
+@pytest.mark.parametrize(
+    "module", ["fleet", "query", "api.requirements", "api.permissions", "api.states", "api.text"]
+)
+def test_modules_of_the_first_paint_load_neither_models_nor_network(module: str) -> None:
+    assert not loaded_by(f"import dcvtui.{module}") & (SCREEN | NETWORK | {"pydantic", "PIL"})
+
+
+@pytest.mark.parametrize("module", ["channel", "broker.registry", "broker.placement"])
+def test_rules_of_broker_and_agent_load_no_network(module: str) -> None:
+    assert not loaded_by(f"import broker_stub.{module}") & (SCREEN | NETWORK | {"PIL"})
+
+
+def test_pillow_waits_for_the_first_picture() -> None:
+    assert "PIL" not in loaded_by("import dcvtui.images, dcvtui.tui.app")
+
+
+def test_the_models_load_nothing_else_of_the_program() -> None:
+    statement = "import dcvtui.api.models\nmodels = {n for n in sys.modules if n.startswith(('dcvtui', 'broker_stub'))}"
+    code = f"{statement}\nsys.modules = {{n: None for n in models}}"
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\nprint(sorted(models))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "['dcvtui', 'dcvtui.api', 'dcvtui.api.models']"
