@@ -53,12 +53,7 @@ def test_pillow_waits_for_the_first_picture() -> None:
 
 
 def test_the_models_load_nothing_else_of_the_program() -> None:
-    statement = "import dcvtui.api.models\nmodels = {n for n in sys.modules if n.startswith(('dcvtui', 'broker_stub'))}"
-    code = f"{statement}\nsys.modules = {{n: None for n in models}}"
-    done = subprocess.run(
-        [sys.executable, "-c", f"import sys\n{code}\nprint(sorted(models))"],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    ours = "sorted(n for n in sys.modules if n.partition('.')[0] in ('dcvtui', 'broker_stub'))"
+    code = f"import sys, dcvtui.api.models\nprint({ours})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "['dcvtui', 'dcvtui.api', 'dcvtui.api.models']"
