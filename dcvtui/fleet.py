@@ -7,7 +7,7 @@ before its first paint. What needs a person is decided in `dcvtui.attention`.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, TypeVar
@@ -367,6 +367,12 @@ class Changes(Generic[RecordT]):
 
     def __bool__(self) -> bool:
         return bool(self.added or self.changed or self.removed)
+
+    def present(self) -> Iterator[RecordT]:
+        """The records that are new or changed, as they are now."""
+        yield from self.added
+        for _, new in self.changed:
+            yield new
 
     def applied_to(self, records: Mapping[Key, RecordT]) -> Mapping[Key, RecordT]:
         """The records after these changes; the same object if there are none."""
