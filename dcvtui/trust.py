@@ -1,0 +1,159 @@
+"""Which certificate a broker must show: a CA file, a pinned fingerprint, or the system's trust.
+
+Makes the TLS context for the one HTTP client, and reads what a distrusted
+broker offers so that a person can compare fingerprints. The values are light;
+the TLS library is loaded by the functions that need it.
+"""
+
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dcvtui.errors import ConfigError
+
+if TYPE_CHECKING:
+    import ssl
+
+_DIGITS = frozenset("0123456789ABCDEF")
+_SHA256_DIGITS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """What to trust, the strongest first; nothing given means the system's CAs.
+
+    Attributes:
+        ca_file: PEM file with the broker's CA, or with the broker's own certificate.
+        fingerprint: `SHA256:AB:…`; equality with the broker's certificate replaces chain and name.
+        is_verified: False takes any certificate; only for people who asked for that by name.
+    """
+
+    ca_file: Path | None = None
+    fingerprint: str | None = None
+    is_verified: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class OfferedCertificate:
+    """What a broker showed before anything was sent to it."""
+
+    der: bytes
+
+    @property
+    def fingerprint(self) -> str:
+        """Its SHA-256 fingerprint, see `fingerprint_of`."""
+        return fingerprint_of(self.der)
+
+    @property
+    def subject(self) -> str:
+        """Whom it names, in the form of RFC 4514; not checked by anybody."""
+        from cryptography import x509  # noqa: PLC0415  40 ms that only a question about trust needs
+
+        return x509.load_der_x509_certificate(self.der).subject.rfc4514_string()
+
+    @property
+    def validity(self) -> tuple[datetime, datetime]:
+        """From when until when it says it is valid, in UTC."""
+        from cryptography import x509  # noqa: PLC0415  as above
+
+        certificate = x509.load_der_x509_certificate(self.der)
+        return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+
+def fingerprint_of(certificate: bytes) -> str:
+    """The SHA-256 fingerprint of a DER certificate as `SHA256:AB:CD:…`, the digits as openssl prints them."""
+    return "SHA256:" + hashlib.sha256(certificate).digest().hex(":").upper()
+
+
+def read_fingerprint(text: str) -> str:
+    """Bring a fingerprint typed or pasted by a person into the form of `fingerprint_of`.
+
+    Raises:
+        ConfigError: it is not a SHA-256 fingerprint.
+    """
+    digits = text.strip().upper().removeprefix("SHA256").lstrip(":= ").replace(":", "").replace(" ", "")
+    if len(digits) != _SHA256_DIGITS or not _DIGITS.issuperset(digits):
+        raise ConfigError(
+            f"'{text}' is not a SHA-256 fingerprint: it has 64 hexadecimal digits, "
+            "as in SHA256:AB:CD:…, the way `openssl x509 -noout -fingerprint -sha256` prints it.",
+            exit_code=252,
+        )
+    return "SHA256:" + ":".join(digits[i : i + 2] for i in range(0, _SHA256_DIGITS, 2))
+
+
+def ssl_context(trust: Trust) -> "ssl.SSLContext":
+    """The TLS context that accepts exactly what is trusted.
+
+    Raises:
+        ConfigError: the CA file is missing, unreadable or holds no certificate.
+    """
+    import ssl  # noqa: PLC0415  the values of this module are needed before the console's first paint
+
+    if trust.fingerprint is not None:
+        return _pinned_context(trust.fingerprint)
+    if not trust.is_verified:
+        return _open_context()
+    if trust.ca_file is None:
+        return ssl.create_default_context()
+    try:
+        context = ssl.create_default_context(cafile=str(trust.ca_file))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"The CA file '{trust.ca_file}' does not exist. Copy the broker's CA there or name another file "
+            "with --ca-bundle."
+        ) from None
+    except OSError as error:  # ssl.SSLError is one: what is in the file is no certificate
+        reason = "it holds no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigError(
+            f"The CA file '{trust.ca_file}' cannot be used: {reason}. Name a PEM file with the broker's CA "
+            "with --ca-bundle."
+        ) from None
+    # Brokers make their CA themselves, some without the extensions that Python 3.13 asks for by
+    # default; and the file may hold the broker's own certificate instead of a CA.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def _open_context() -> "ssl.SSLContext":
+    import ssl  # noqa: PLC0415  as above
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _pinned_context(fingerprint: str) -> "ssl.SSLContext":
+    """A context whose handshake fails, before anything is sent, unless the certificate is the pinned one."""
+    import ssl  # noqa: PLC0415  as above
+
+    class PinnedConnection(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            offered = fingerprint_of(self.getpeercert(binary_form=True) or b"")
+            if offered != fingerprint:
+                raise ssl.SSLCertVerificationError(1, f"it is not the pinned {fingerprint}")
+
+    context = _open_context()
+    context.sslobject_class = PinnedConnection
+    return context
+
+
+async def offered_certificate(host: str, port: int, timeout_s: float = 5.0) -> OfferedCertificate | None:
+    """The certificate a server shows, whoever signed it; nothing but the handshake is sent.
+
+    Returns:
+        None when no certificate could be had within the time.
+    """
+    try:
+        async with asyncio.timeout(timeout_s):
+            _, writer = await asyncio.open_connection(host, port, ssl=_open_context())
+    except (OSError, TimeoutError):
+        return None
+    certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    writer.transport.abort()
+    return OfferedCertificate(certificate) if certificate else None
