@@ -6,15 +6,15 @@ tables and closures: thousands of updates a second pass here, so there is no
 model object per message. Unknown fields are dropped, which is how versions
 live together.
 
-The `server` member holds the Server of the public API in camel case (`ip`,
-`hostname`, `defaultDnsName`, `port`, `webUrlPath`, `endpoints`, `version`,
-`sessionManagerAgentVersion`, `consoleSessionCount`, `virtualSessionCount`,
-`host` with its parts, `tags` as a list of `key` and `value`), and what the API
-does not show: `healthy`, `consoleAllowed`, `virtualAllowed` and
-`existingLoggedInUser`. In a delta, objects are merged member by member, lists
-are replaced whole and `null` removes (see `merged`). A session object has `id`,
-`name`, `owner`, `type`, `state`, `creationTime`, `lastDisconnectionTime`,
-`numOfConnections`, `storageRoot` and `maxConcurrentClients`.
+The `server` member holds the Server of the public API in camel case: `ip`,
+`hostname`, `defaultDnsName`, `endpoints`, `version`, `agentVersion`,
+`consoleSessionCount`, `virtualSessionCount`, `host` with its parts, `tags` as an
+object of texts; and what the API does not show: `healthy`, `consoleAllowed`,
+`virtualAllowed` and `existingLoggedInUser`. In a delta, members of it and of its
+`host` replace the former ones whole, and `null` removes (see `merged`). A
+session object has `id`, `name`, `owner`, `type`, `state`, `creationTime`,
+`lastDisconnectionTime`, `numOfConnections`, `storageRoot` and
+`maxConcurrentClients`.
 """
 
 import json
@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
-from broker_stub.channel import CHUNK_BYTES, CommandKind, NotUnderstood, UnknownMessage
+from broker_stub.channel import CHUNK_BYTES, MAX_RESULT_BYTES, CommandKind, NotUnderstood, UnknownMessage
 
 
 class Name(StrEnum):
@@ -180,6 +180,17 @@ def _object(fields: Mapping[str, Check], required: tuple[str, ...] = ()) -> Chec
     return check
 
 
+def _texts(most: int, key: Check, value: Check) -> Check:
+    def check(texts: Any) -> dict[str, str]:
+        if not isinstance(texts, dict):
+            raise ValueError("is not an object")  # noqa: TRY004  one kind of error for all checks
+        if len(texts) > most:
+            raise ValueError(f"has {len(texts)} members, allowed are {most}")
+        return {key(name): value(one) for name, one in texts.items()}
+
+    return check
+
+
 def _anything(value: Any) -> Any:
     return value
 
@@ -196,7 +207,6 @@ _SHORT = _text(256)
 _PATH = _text(4096)
 _COUNT = _integer(0, 1_000_000)
 _BYTES = _object({"totalBytes": _integer(), "usedBytes": _integer()})
-_TAG = _object({"key": _text(MAX_TAG_KEY, 1), "value": _text(MAX_TAG_VALUE)}, ("key", "value"))
 
 _HOST = _object(
     {
@@ -233,11 +243,9 @@ _SERVER = _object(
         "ip": _text(64),
         "hostname": _SHORT,
         "defaultDnsName": _SHORT,
-        "port": _integer(1, 65535),
-        "webUrlPath": _text(1024),
         "endpoints": _list(_ENDPOINT, 32),
         "version": _SHORT,
-        "sessionManagerAgentVersion": _SHORT,
+        "agentVersion": _SHORT,
         "healthy": _boolean,
         "consoleAllowed": _boolean,
         "virtualAllowed": _boolean,
@@ -245,7 +253,7 @@ _SERVER = _object(
         "consoleSessionCount": _COUNT,
         "virtualSessionCount": _COUNT,
         "host": _HOST,
-        "tags": _list(_TAG, MAX_TAGS),
+        "tags": _texts(MAX_TAGS, _text(MAX_TAG_KEY, 1), _text(MAX_TAG_VALUE)),
     }
 )
 
@@ -278,6 +286,23 @@ _RESULT = _object(
     {"success": _boolean, "code": _CODE, "message": _SAID, "retryAfterMs": _MILLISECONDS}, ("success",)
 )
 _UPDATE_ANSWER = _object({"seq": _SEQ, "result": _RESULT, "needFull": _boolean}, ("seq", "result"))
+_IMAGE = _object(
+    {
+        "format": _word("png", "jpeg"),
+        "primary": _boolean,
+        "creationTime": _time,
+        "data": _text(MAX_RESULT_BYTES),
+    },
+    ("format", "data"),
+)
+_RESULT_DATA = _object(
+    {
+        "session": _SESSION,
+        "alreadyExisted": _boolean,
+        "alreadyGone": _boolean,
+        "images": _list(_IMAGE, 64),
+    }
+)
 _COMMAND_ABOUT = _object({"commandId": _COMMAND_ID}, ("commandId",))
 _PROTOCOL_ERROR = _object({"code": _CODE, "message": _SAID, "about": _SHORT})
 
@@ -334,14 +359,7 @@ FROM_AGENT: dict[str, Check] = {
             "success": _boolean,
             "code": _CODE,
             "message": _SAID,
-            "data": _object(
-                {
-                    "session": _SESSION,
-                    "alreadyExisted": _boolean,
-                    "alreadyGone": _boolean,
-                    "images": _anything,
-                }
-            ),
+            "data": _RESULT_DATA,
             "chunks": _integer(0, 256),
             "finishedAt": _time,
         },
@@ -487,34 +505,43 @@ def read_payload(kind: str, payload: Any) -> dict[str, Any]:
     return {name: value for name, value in checked.items() if value is not None}
 
 
+def read_result_data(data: Any) -> dict[str, Any]:
+    """Check the data of a result that came in pieces, on the broker.
+
+    Raises:
+        NotUnderstood: it does not have the form of any result.
+    """
+    try:
+        checked: dict[str, Any] = _RESULT_DATA(data)
+    except ValueError as error:
+        raise NotUnderstood(f"result: {error}") from None
+    return checked
+
+
 # ------------------------------------------------------------------ deltas of the server block
 
 
 def merged(base: Mapping[str, Any], delta: Mapping[str, Any]) -> dict[str, Any]:
-    """A server block with a delta applied: objects merge, lists are replaced, null removes."""
-    result = dict(base)
-    for name, value in delta.items():
-        if value is None:
-            result.pop(name, None)
-            continue
-        former = result.get(name)
-        if isinstance(value, Mapping):
-            result[name] = merged(former if isinstance(former, Mapping) else {}, value)
-        else:
-            result[name] = value
-    return result
+    """A server block with a delta applied: members of it and of its host replaced, null removes."""
+    result = {**base, **delta}
+    if isinstance(delta.get("host"), Mapping):
+        host = {**base.get("host", {}), **delta["host"]}
+        result["host"] = {name: value for name, value in host.items() if value is not None}
+    return {name: value for name, value in result.items() if value is not None}
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     """The delta that turns `old` into `new` (see `merged`); empty if they are equal."""
+    delta = _changed_members(old, new)
+    if isinstance(old.get("host"), Mapping) and isinstance(delta.get("host"), Mapping):
+        delta["host"] = _changed_members(old["host"], new["host"])
+    return delta
+
+
+def _changed_members(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     delta: dict[str, Any] = {name: None for name in old if name not in new}
     for name, value in new.items():
-        former = old.get(name)
-        if former == value and type(former) is type(value):
-            continue
-        if isinstance(value, Mapping) and isinstance(former, Mapping):
-            delta[name] = difference(former, value)
-        else:
+        if name not in old or old[name] != value:
             delta[name] = value
     return delta
 
