@@ -1,0 +1,324 @@
+"""Keeps a snapshot of the fleet fresh behind a broker that can only be asked.
+
+What is on screen is asked for by ids every few seconds; the rest comes in sweeps,
+page by page at a gentle pace. Failures make the data stale, never empty: the
+poller says why and when it tries again, and recovers by itself. It knows neither
+the screen nor HTTP: a source is asked, updates come out, time comes in.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from typing import Any, Protocol
+
+from dcvtui.errors import BrokerError, NotUnderstood, Refused, TimedOut
+from dcvtui.fleet import (
+    Changes,
+    Difference,
+    Key,
+    ServerRecord,
+    SessionRecord,
+    Snapshot,
+    changes_by_answer,
+    changes_by_page,
+    changes_by_sweep,
+    server_record,
+    session_record,
+)
+
+Page = Mapping[str, Any]
+
+
+class FleetSource(Protocol):
+    """What is asked of a broker's client; answers are pages as on the wire."""
+
+    @property
+    def broker_time(self) -> datetime | None:
+        """The `Date` of the last answer, where the broker sends one."""
+
+    async def describe_sessions_page(self, *, ids: Sequence[str] = (), next_token: str | None = None) -> Page:
+        """One page of DescribeSessions."""
+
+    async def describe_servers_page(self, *, ids: Sequence[str] = (), next_token: str | None = None) -> Page:
+        """One page of DescribeServers."""
+
+
+class Clock(Protocol):
+    """Time as the poller needs it; tests have one that jumps."""
+
+    def now(self) -> datetime:
+        """The present time, aware."""
+
+    async def wait(self, seconds: float, wake: asyncio.Event) -> None:
+        """Return after that time, or as soon as the event is set."""
+
+
+class WallClock:
+    """The clock of the machine."""
+
+    def now(self) -> datetime:
+        """The present time in UTC."""
+        return datetime.now(UTC)
+
+    async def wait(self, seconds: float, wake: asyncio.Event) -> None:
+        """Wait for the event, at most so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                await wake.wait()
+        except TimeoutError:
+            pass
+
+
+@dataclass(slots=True, frozen=True)
+class Pace:
+    """How often the broker is asked."""
+
+    visible_s: float = 2.0
+    """What is on screen."""
+    page_s: float = 1.0
+    """Between two pages of a sweep; the first sweep has no pauses, somebody waits for it."""
+    small_fleet_s: float = 5.0
+    """Between two sweeps of a fleet that is one page of servers and one of sessions."""
+    deadline_s: float = 10.0
+    shortest_retry_s: float = 1.0
+    longest_retry_s: float = 30.0
+
+
+class LinkState(StrEnum):
+    """How fresh the data are; the words of the top line."""
+
+    CONNECTING = "connecting"
+    POLLING = "polling"
+    STALE = "stale"
+
+
+@dataclass(slots=True, frozen=True)
+class Link:
+    """What is known of the way to the broker."""
+
+    state: LinkState = LinkState.CONNECTING
+    why: str = ""
+    last_good: datetime | None = None
+    """When data came last; only kept while they are stale."""
+    next_try: datetime | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Update:
+    """Something changed: the fleet, the link, or that it is now known completely."""
+
+    snapshot: Snapshot
+    difference: Difference
+    link: Link
+    is_complete: bool
+    """The whole fleet has been read at least once."""
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """One walk over all pages: first the servers, then the sessions."""
+
+    kind: str = "servers"
+    token: str | None = None
+    pages: int = 0
+    seen: dict[str, set[Key]] = field(default_factory=lambda: {"servers": set(), "sessions": set()})
+
+
+class Poller:
+    """Asks one broker about its fleet, again and again.
+
+    Args:
+        source: the broker's client.
+        profile: the name that becomes part of every key.
+        clock: where time comes from.
+        pace: how often to ask.
+    """
+
+    def __init__(
+        self, source: FleetSource, profile: str, clock: Clock | None = None, pace: Pace | None = None
+    ) -> None:
+        self._source, self._profile = source, profile
+        self._clock, self._pace = clock or WallClock(), pace or Pace()
+        self._wake = asyncio.Event()
+        self._visible: dict[str, tuple[Key, ...]] = {"servers": (), "sessions": ()}
+        self._expected: set[str] = set()
+        self._sweep = _Sweep()
+        self._failures = 0
+        self._offset = timedelta()
+        self._last_good: datetime | None = None
+        start = self._clock.now()
+        self._visible_due, self._sweep_due, self._sweep_began = start, start, start
+        self.snapshot, self.link, self.is_complete = Snapshot(), Link(), False
+
+    def show(self, servers: Iterable[Key] = (), sessions: Iterable[Key] = ()) -> None:
+        """Say which rows are on screen; they are asked for by ids."""
+        self._visible = {"servers": tuple(servers), "sessions": tuple(sessions)}
+
+    def refresh(self, session_ids: Iterable[str] = ()) -> None:
+        """Ask now instead of later, also for sessions that are not on screen yet."""
+        self._expected.update(session_ids)
+        self._visible_due = self._sweep_due = self._clock.now()
+        self._wake.set()
+
+    def broker_now(self) -> datetime:
+        """The present time by the broker's clock, where it tells it."""
+        return self._clock.now() + self._offset
+
+    async def updates(self) -> AsyncIterator[Update]:
+        """Yield an update whenever something changed, for ever.
+
+        What a source raises beside `BrokerError` is a bug and comes through.
+        """
+        while True:
+            is_visible_next = self._has_visible() and self._visible_due <= self._sweep_due
+            await self._wait_until(self._visible_due if is_visible_next else self._sweep_due)
+            was_complete, link = self.is_complete, self.link
+            try:
+                async with asyncio.timeout(self._pace.deadline_s):
+                    difference = await self._ask()
+            except TimeoutError:
+                seconds = f"{self._pace.deadline_s:g}"
+                difference = self._fail(TimedOut(f"The broker did not answer within {seconds} s."))
+            except BrokerError as error:
+                difference = self._fail(error)
+            else:
+                self._succeed()
+            self.snapshot = difference.applied_to(self.snapshot)
+            if difference or link != self.link or was_complete != self.is_complete:
+                yield Update(self.snapshot, difference, self.link, self.is_complete)
+
+    async def _wait_until(self, due: datetime) -> None:
+        while (seconds := (due - self._clock.now()).total_seconds()) > 0 and not self._wake.is_set():
+            await self._clock.wait(seconds, self._wake)
+        self._wake.clear()
+
+    def _has_visible(self) -> bool:
+        # The first sweep goes before: what is on screen is a few moments old.
+        return self.is_complete and bool(
+            self._visible["servers"] or self._visible["sessions"] or self._expected
+        )
+
+    async def _ask(self) -> Difference:
+        if self._has_visible() and self._visible_due <= self._sweep_due:
+            self._visible_due = self._clock.now() + timedelta(seconds=self._pace.visible_s)
+            return await self._ask_for_visible()
+        return await self._ask_for_page()
+
+    # ------------------------------------------------------------------ by ids
+
+    async def _ask_for_visible(self) -> Difference:
+        servers: Changes[ServerRecord] = Changes()
+        sessions: Changes[SessionRecord] = Changes()
+        if keys := self._visible["servers"]:
+            page = await self._source.describe_servers_page(ids=_ids(keys))
+            found = [server_record(wire, self._profile) for wire in _entities(page, "Servers")]
+            self._see("servers", found)
+            asked = () if page.get("NextToken") else keys
+            servers = changes_by_answer(self.snapshot.servers, asked, found)
+        keys, expected = self._visible["sessions"], self._expected
+        if ids := [*dict.fromkeys([*_ids(keys), *sorted(expected)])]:
+            page = await self._source.describe_sessions_page(ids=ids)
+            self._expected -= expected
+            met = [session_record(wire, self._profile) for wire in _entities(page, "Sessions")]
+            self._see("sessions", met)
+            asked = () if page.get("NextToken") else keys
+            sessions = changes_by_answer(self.snapshot.sessions, asked, met)
+        return Difference(servers, sessions)
+
+    def _see(self, kind: str, records: Sequence[ServerRecord] | Sequence[SessionRecord]) -> None:
+        self._sweep.seen[kind].update(record.key for record in records)
+
+    # ------------------------------------------------------------------ sweeps
+
+    async def _ask_for_page(self) -> Difference:
+        sweep = self._sweep
+        if sweep.pages == 0:
+            self._sweep_began = self._clock.now()
+        if sweep.kind == "servers":
+            page = await self._source.describe_servers_page(next_token=sweep.token)
+            found = [server_record(wire, self._profile) for wire in _entities(page, "Servers")]
+            self._see("servers", found)
+            servers = changes_by_page(self.snapshot.servers, found)
+            is_last = self._turn_page(page)
+            if is_last:
+                gone = changes_by_sweep(self.snapshot.servers, sweep.seen["servers"]).removed
+                servers = Changes(servers.added, servers.changed, gone)
+            return Difference(servers=servers)
+        page = await self._source.describe_sessions_page(next_token=sweep.token)
+        met = [session_record(wire, self._profile) for wire in _entities(page, "Sessions")]
+        self._see("sessions", met)
+        sessions = changes_by_page(self.snapshot.sessions, met)
+        is_last = self._turn_page(page)
+        if is_last:
+            ended = changes_by_sweep(self.snapshot.sessions, sweep.seen["sessions"]).removed
+            sessions = Changes(sessions.added, sessions.changed, ended)
+        return Difference(sessions=sessions)
+
+    def _turn_page(self, page: Page) -> bool:
+        """Go on to the next page, kind or sweep; True if this kind is now known completely."""
+        sweep, now = self._sweep, self._clock.now()
+        token = page.get("NextToken")
+        if token and token == sweep.token:
+            # Such a broker would be asked for ever (API specification, section 15).
+            raise NotUnderstood("The broker answered with the same page token twice.")
+        sweep.pages += 1
+        sweep.token = token if isinstance(token, str) and token else None
+        pause = self._pace.page_s if self.is_complete else 0
+        self._sweep_due = now + timedelta(seconds=pause)
+        if sweep.token:
+            return False
+        if sweep.kind == "servers":
+            sweep.kind = "sessions"
+            # Two pages in a row: a fleet of one page each is looked at as one.
+            self._sweep_due = now if sweep.pages == 1 else self._sweep_due
+            return True
+        self._end_sweep(now)
+        return True
+
+    def _end_sweep(self, now: datetime) -> None:
+        if self._sweep.pages == 2:
+            self._sweep_due = self._sweep_began + timedelta(seconds=self._pace.small_fleet_s)
+        if not self.is_complete:
+            self._visible_due = now + timedelta(seconds=self._pace.visible_s)
+        self._sweep_due = max(self._sweep_due, now + timedelta(seconds=self._pace.page_s))
+        self.is_complete = True
+        self._sweep = _Sweep()
+
+    # ------------------------------------------------------------------ the link
+
+    def _succeed(self) -> None:
+        self._failures = 0
+        self._last_good = self._clock.now()
+        self.link = Link(LinkState.POLLING)
+        if (told := self._source.broker_time) is not None:
+            offset = told - self._last_good
+            # `Date` has whole seconds, and answers take their time: small differences mean nothing.
+            if abs(offset - self._offset) > timedelta(seconds=3):
+                self._offset = offset
+
+    def _fail(self, error: BrokerError) -> Difference:
+        self._failures += 1
+        wait = min(self._pace.longest_retry_s, self._pace.shortest_retry_s * 2 ** min(self._failures - 1, 16))
+        if isinstance(error, Refused) and error.retry_after_s is not None:
+            wait = max(wait, error.retry_after_s)
+        next_try = self._clock.now() + timedelta(seconds=wait)
+        self.link = Link(LinkState.STALE, error.sentence, self._last_good, next_try)
+        # What was seen in a sweep that failed says nothing about what was not.
+        self._sweep = _Sweep()
+        self._visible_due = self._sweep_due = next_try
+        return Difference()
+
+
+def _ids(keys: Iterable[Key]) -> list[str]:
+    return list(dict.fromkeys(key[-1] for key in keys))
+
+
+def _entities(page: Page, name: str) -> list[Mapping[str, Any]]:
+    entities = page.get(name)
+    if entities is None:
+        return []
+    if not isinstance(entities, list) or not all(isinstance(entity, dict) for entity in entities):
+        raise NotUnderstood(f"The broker's answer has no list of {name.lower()}. Is this the right address?")
+    return entities
