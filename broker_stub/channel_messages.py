@@ -7,10 +7,10 @@ model object per message. Unknown fields are dropped, which is how versions
 live together.
 
 The `server` member holds the Server of the public API in camel case: `ip`,
-`hostname`, `defaultDnsName`, `endpoints`, `version`, `agentVersion`,
-`consoleSessionCount`, `virtualSessionCount`, `host` with its parts, `tags` as an
-object of texts; and what the API does not show: `healthy`, `consoleAllowed`,
-`virtualAllowed` and `existingLoggedInUser`. In a delta, members of it and of its
+`hostname`, `defaultDnsName`, `endpoints`, `version`, `sessionManagerAgentVersion`,
+`consoleSessionCount`, `virtualSessionCount`, `host` with its parts, `tags` as a
+list of `key` and `value`; and what the API does not show: `healthy`,
+`consoleAllowed`, `virtualAllowed` and `existingLoggedInUser`. In a delta, members of it and of its
 `host` replace the former ones whole, and `null` removes (see `merged`). A
 session object has `id`, `name`, `owner`, `type`, `state`, `creationTime`,
 `lastDisconnectionTime`, `numOfConnections`, `storageRoot` and
@@ -180,17 +180,6 @@ def _object(fields: Mapping[str, Check], required: tuple[str, ...] = ()) -> Chec
     return check
 
 
-def _texts(most: int, key: Check, value: Check) -> Check:
-    def check(texts: Any) -> dict[str, str]:
-        if not isinstance(texts, dict):
-            raise ValueError("is not an object")  # noqa: TRY004  one kind of error for all checks
-        if len(texts) > most:
-            raise ValueError(f"has {len(texts)} members, allowed are {most}")
-        return {key(name): value(one) for name, one in texts.items()}
-
-    return check
-
-
 def _anything(value: Any) -> Any:
     return value
 
@@ -207,6 +196,8 @@ _SHORT = _text(256)
 _PATH = _text(4096)
 _COUNT = _integer(0, 1_000_000)
 _BYTES = _object({"totalBytes": _integer(), "usedBytes": _integer()})
+
+_TAG = _object({"key": _text(MAX_TAG_KEY, 1), "value": _text(MAX_TAG_VALUE)}, ("key", "value"))
 
 _HOST = _object(
     {
@@ -245,7 +236,7 @@ _SERVER = _object(
         "defaultDnsName": _SHORT,
         "endpoints": _list(_ENDPOINT, 32),
         "version": _SHORT,
-        "agentVersion": _SHORT,
+        "sessionManagerAgentVersion": _SHORT,
         "healthy": _boolean,
         "consoleAllowed": _boolean,
         "virtualAllowed": _boolean,
@@ -253,7 +244,7 @@ _SERVER = _object(
         "consoleSessionCount": _COUNT,
         "virtualSessionCount": _COUNT,
         "host": _HOST,
-        "tags": _texts(MAX_TAGS, _text(MAX_TAG_KEY, 1), _text(MAX_TAG_VALUE)),
+        "tags": _list(_TAG, MAX_TAGS),
     }
 )
 
