@@ -1,0 +1,336 @@
+"""A Session Manager broker as its clients see it: the nine operations, pages and tokens handled.
+
+Follows section 15 of the API specification. Answers are read tolerantly; pages
+of servers and sessions stay plain dictionaries, because a fleet has tens of
+thousands of them. Nothing here knows screens or files. The errors are those of
+`dcvtui.errors`.
+"""
+
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from urllib.parse import quote
+
+import httpx
+
+from dcvtui.config import Credentials, check_url
+from dcvtui.errors import Refused
+from dcvtui.exchange import Exchange, date_of
+from dcvtui.tokens import Tokens
+from dcvtui.trust import Trust
+
+if TYPE_CHECKING:
+    from dcvtui.api import models
+
+# Two known clients send at most this many, one of them as the broker's limit (API specification, 11).
+SCREENSHOTS_PER_CALL = 5
+IDS_PER_CALL = 1000
+# The broker gives a host 10 s for a picture or new permissions, so a call may take a little longer.
+_HOST_DEADLINE_S = 15.0
+
+ModelT = TypeVar("ModelT", bound="models.WireModel")
+Items = Sequence[Mapping[str, Any]]
+Page = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[ModelT]):
+    """An answer of the broker, read and as it came.
+
+    Attributes:
+        model: the fields we know, also where the broker spells them differently.
+        raw: everything it sent.
+    """
+
+    model: ModelT
+    raw: dict[str, Any] = field(repr=False)
+
+
+class BrokerClient:
+    """One broker. Use it as an async context manager, or call `close` at the end.
+
+    Args:
+        url: of the broker's client API.
+        credentials: None for a broker that asks for no token.
+        trust: which certificate it must show.
+        transport: another way to carry requests than the network, for tests.
+        now: a clock in seconds that never goes back.
+        **exchange: deadlines and waits, see `Exchange`.
+
+    Raises:
+        ConfigError: the address is no broker's, or the CA file cannot be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        credentials: Credentials | None,
+        trust: Trust,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        now: Callable[[], float] = time.monotonic,
+        **exchange: Any,
+    ) -> None:
+        self.url = check_url(url, "the program")
+        self._exchange = Exchange(self.url, trust, transport=transport, **exchange)
+        self._tokens = Tokens(self._exchange, self.url, credentials, now)
+        self._now = now
+        self._date: tuple[datetime, float] | None = None
+        self._takes_sizes = True
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exception: object) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"BrokerClient({self.url!r})"
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._exchange.close()
+
+    @property
+    def broker_time(self) -> datetime | None:
+        """What the broker's clock says now, as far as its answers told; ages are counted against it."""
+        if self._date is None:
+            return None
+        moment, read_at = self._date
+        return moment + timedelta(seconds=self._now() - read_at)
+
+    async def authorize(self) -> None:
+        """Make sure that a token can be had, without asking for anything.
+
+        Raises:
+            BrokerError: the broker is not reached or does not take the credentials.
+        """
+        await self._tokens.current()
+
+    # ------------------------------------------------------------------ reading
+
+    async def describe_sessions_page(
+        self,
+        ids: Sequence[str] = (),
+        filters: Sequence[tuple[str, str]] = (),
+        max_results: int | None = None,
+        next_token: str | None = None,
+    ) -> Page:
+        """One page of sessions: `Sessions` is a list of objects, `NextToken` there only if more follow."""
+        body: Page = {"SessionIds": list(ids)} if ids else {}
+        if filters:
+            body["Filters"] = [{"Key": key, "Value": value} for key, value in filters]
+        return await self._page("/describeSessions", "Sessions", body, max_results, next_token)
+
+    async def describe_servers_page(
+        self, ids: Sequence[str] = (), max_results: int | None = None, next_token: str | None = None
+    ) -> Page:
+        """One page of servers: `Servers` is a list of objects, `NextToken` there only if more follow."""
+        body: Page = {"ServerIds": list(ids)} if ids else {}
+        return await self._page("/describeServers", "Servers", body, max_results, next_token)
+
+    async def session_pages(
+        self, ids: Sequence[str] = (), filters: Sequence[tuple[str, str]] = (), max_results: int | None = None
+    ) -> AsyncIterator[Page]:
+        """All pages of sessions."""
+        for some in _chunks(ids, IDS_PER_CALL) or [ids]:
+
+            async def fetch(token: str | None, some: Sequence[str] = some) -> Page:
+                return await self.describe_sessions_page(some, filters, max_results, token)
+
+            async for page in _follow(fetch):
+                yield page
+
+    async def server_pages(
+        self, ids: Sequence[str] = (), max_results: int | None = None
+    ) -> AsyncIterator[Page]:
+        """All pages of servers."""
+        for some in _chunks(ids, IDS_PER_CALL) or [ids]:
+
+            async def fetch(token: str | None, some: Sequence[str] = some) -> Page:
+                return await self.describe_servers_page(some, max_results, token)
+
+            async for page in _follow(fetch):
+                yield page
+
+    async def sessions(
+        self, ids: Sequence[str] = (), filters: Sequence[tuple[str, str]] = (), max_results: int | None = None
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """The sessions, page by page."""
+        async for page in self.session_pages(ids, filters, max_results):
+            yield page["Sessions"]
+
+    async def servers(
+        self, ids: Sequence[str] = (), max_results: int | None = None
+    ) -> AsyncIterator[list[dict[str, Any]]]:
+        """The servers, page by page."""
+        async for page in self.server_pages(ids, max_results):
+            yield page["Servers"]
+
+    async def connection_data(
+        self, session_id: str, user: str
+    ) -> "Answer[models.GetSessionConnectionDataResponse]":
+        """How a user reaches a session; the token in the answer is a secret."""
+        from dcvtui.api import models  # noqa: PLC0415  0.12 s that lists of servers and sessions do not need
+
+        path = f"/sessionConnectionData/{_path_part(session_id)}/{_path_part(user)}"
+        raw = await self._call("GET", path, None, is_repeatable=True)
+        return self._read(models.GetSessionConnectionDataResponse, raw, was_sent=False)
+
+    async def screenshots(self, items: Items) -> "Answer[models.GetSessionScreenshotsResponse]":
+        """Pictures of sessions, any number of items; brokers too old for sizes are asked without."""
+        from dcvtui.api import models  # noqa: PLC0415  as above
+
+        joined: Page = {"SuccessfulList": [], "UnsuccessfulList": []}
+        for some in _chunks(items, SCREENSHOTS_PER_CALL):
+            answer = self._read(
+                models.GetSessionScreenshotsResponse, await self._screenshots_call(some), was_sent=False
+            )
+            _join(joined, answer.raw, answer.model)
+        return self._read(models.GetSessionScreenshotsResponse, joined, was_sent=False)
+
+    async def _screenshots_call(self, items: Items) -> Page:
+        path = "/getSessionScreenshots"
+        if self._takes_sizes:
+            try:
+                return await self._call("POST", path, list(items), deadline_s=_HOST_DEADLINE_S)
+            except Refused as error:
+                names_size = "MaxWidth" in error.text or "MaxHeight" in error.text
+                has_size = any("MaxWidth" in item or "MaxHeight" in item for item in items)
+                if error.status != httpx.codes.BAD_REQUEST or not names_size or not has_size:
+                    raise
+                # "must be greater than 0" is about the value, anything else about a field it does not know.
+                self._takes_sizes = "greater than" in error.text
+        plain = [{"SessionId": item["SessionId"]} for item in items if "SessionId" in item]
+        return await self._call("POST", path, plain, deadline_s=_HOST_DEADLINE_S)
+
+    # ------------------------------------------------------------------ changing: never sent twice
+
+    async def create_sessions(self, items: Items) -> "Answer[models.CreateSessionsResponse]":
+        """Ask for new sessions; success means accepted, not ready."""
+        from dcvtui.api import models  # noqa: PLC0415  as above
+
+        return await self._change("POST", "/createSessions", items, models.CreateSessionsResponse)
+
+    async def delete_sessions(self, items: Items) -> "Answer[models.DeleteSessionsResponse]":
+        """Delete sessions; each item names the session and its owner."""
+        from dcvtui.api import models  # noqa: PLC0415  as above
+
+        return await self._change("POST", "/deleteSessions", items, models.DeleteSessionsResponse)
+
+    async def update_permissions(self, items: Items) -> "Answer[models.UpdateSessionPermissionsResponse]":
+        """Replace the permissions of sessions; the file is Base64."""
+        from dcvtui.api import models  # noqa: PLC0415  as above
+
+        return await self._change(
+            "PUT", "/sessionPermissions", items, models.UpdateSessionPermissionsResponse
+        )
+
+    async def open_servers(self, items: Items) -> "Answer[models.OpenServersResponse]":
+        """Let placement use servers again."""
+        from dcvtui.api import models  # noqa: PLC0415  as above
+
+        return await self._change("POST", "/openServers", items, models.OpenServersResponse)
+
+    async def close_servers(self, items: Items) -> "Answer[models.CloseServersResponse]":
+        """Keep new sessions off servers."""
+        from dcvtui.api import models  # noqa: PLC0415  as above
+
+        return await self._change("POST", "/closeServers", items, models.CloseServersResponse)
+
+    # ------------------------------------------------------------------ underneath
+
+    async def _change(self, method: str, path: str, items: Items, model: type[ModelT]) -> Answer[ModelT]:
+        raw = await self._call(method, path, list(items), deadline_s=_HOST_DEADLINE_S, is_change=True)
+        return self._read(model, raw, was_sent=True)
+
+    async def _page(
+        self, path: str, name: str, body: Page, max_results: int | None, next_token: str | None
+    ) -> Page:
+        if max_results is not None:
+            body["MaxResults"] = max_results
+        if next_token:
+            body["NextToken"] = next_token
+        page = await self._call("POST", path, body, is_repeatable=True)
+        entities = page.setdefault(name, [])
+        if entities is None:
+            entities = page[name] = []
+        if not isinstance(entities, list) or not all(isinstance(entity, dict) for entity in entities):
+            raise self._exchange.not_understood(f"a {name} member that is no list of objects")
+        token = page.pop("NextToken", None)
+        if isinstance(token, str) and token:
+            page["NextToken"] = token
+        return page
+
+    async def _call(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        is_repeatable: bool = False,
+        is_change: bool = False,
+        deadline_s: float | None = None,
+    ) -> dict[str, Any]:
+        request: dict[str, Any] = {"is_repeatable": is_repeatable, "deadline_s": deadline_s}
+        if body is not None:
+            request["content"] = json.dumps(body, separators=(",", ":")).encode()
+        token = await self._tokens.current()
+        response = await self._send(method, path, token, request)
+        if response.status_code == httpx.codes.UNAUTHORIZED and self._tokens.can_renew:
+            # A refused call did nothing, so that repeating it once is right for every operation.
+            self._tokens.drop(token)
+            response = await self._send(method, path, await self._tokens.current(), request)
+        return self._exchange.json_object(response, was_sent=is_change)
+
+    async def _send(
+        self, method: str, path: str, token: str | None, request: Mapping[str, Any]
+    ) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        if "content" in request:
+            headers["Content-Type"] = "application/json"
+        response = await self._exchange.send(method, self.url + path, headers=headers, **request)
+        moment = date_of(response.headers.get("Date", ""))
+        if moment:
+            self._date = (moment.astimezone(UTC), self._now())
+        return response
+
+    def _read(self, model: type[ModelT], raw: dict[str, Any], *, was_sent: bool) -> Answer[ModelT]:
+        try:
+            return Answer(model.read(raw), raw)
+        except ValueError:  # pydantic's report would quote values, tokens among them
+            raise self._exchange.not_understood("JSON of another shape", was_sent=was_sent) from None
+
+
+async def _follow(fetch: Callable[[str | None], Awaitable[Page]]) -> AsyncIterator[Page]:
+    seen: set[str] = set()
+    token: str | None = None
+    while True:
+        page = await fetch(token)
+        yield page
+        token = page.get("NextToken")
+        if token is None or token in seen:  # a broker that gives a token again would never end
+            return
+        seen.add(token)
+
+
+def _join(joined: Page, raw: Page, model: "models.WireModel") -> None:
+    """Add one answer's lists to others', under the canonical names whatever the broker calls them."""
+    for attribute, name in model.wire_names().items():
+        if name in joined:
+            entries = raw.get(name)
+            joined[name] += entries if entries is not None else model.to_wire()[name]
+        elif getattr(model, attribute) is not None:
+            joined[name] = raw.get(name, getattr(model, attribute))
+
+
+def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]
+
+
+def _path_part(text: str) -> str:
+    # A part of dots alone would be taken for a step in the path and resolved away.
+    return text.replace(".", "%2E") if text in (".", "..") else quote(text, safe="")
