@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 Key = tuple[str, ...]
 
@@ -341,7 +341,16 @@ def session_wire(record: SessionRecord, server: ServerRecord | None = None) -> d
 
 # ------------------------------------------------------------------ snapshots
 
-RecordT = TypeVar("RecordT", ServerRecord, SessionRecord)
+
+class Keyed(Protocol):
+    """Anything with a key: a record that a snapshot or a list can hold."""
+
+    @property
+    def key(self) -> Key:
+        """What identifies it."""
+
+
+RecordT = TypeVar("RecordT", bound=Keyed)
 
 
 @dataclass(slots=True, frozen=True)
