@@ -14,11 +14,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from urllib.parse import quote
 
-import httpx
-
 from dcvtui.config import Credentials, check_url
 from dcvtui.errors import Refused
 from dcvtui.exchange import Exchange, date_of
+from dcvtui.lean_httpx import httpx
 from dcvtui.tokens import Tokens
 from dcvtui.trust import Trust
 

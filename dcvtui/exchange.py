@@ -13,8 +13,6 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import httpx
-
 from dcvtui.api.text import visible
 from dcvtui.errors import (
     BrokerError,
@@ -25,6 +23,7 @@ from dcvtui.errors import (
     TimedOut,
     Unreachable,
 )
+from dcvtui.lean_httpx import httpx
 from dcvtui.trust import Trust, offered_certificate, ssl_context
 
 DEADLINE_S = 10.0
@@ -98,7 +97,7 @@ class Exchange:
         is_repeatable: bool,
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
-        auth: httpx.Auth | None = None,
+        auth: tuple[str, str] | None = None,
         deadline_s: float | None = None,
     ) -> httpx.Response:
         """Send a request; repeat it where the broker asks for it or where that can do no harm.
@@ -132,7 +131,7 @@ class Exchange:
             await self._sleep(wait_s)
 
     async def _send_once(
-        self, request: httpx.Request, auth: httpx.Auth | None, deadline_s: float
+        self, request: httpx.Request, auth: tuple[str, str] | None, deadline_s: float
     ) -> httpx.Response:
         was_sent = not self._has_trace
 

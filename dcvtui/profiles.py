@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dcvtui.errors import ConfigError
+from dcvtui.private_files import replace_private
 
 # Exit code of the official client for a configuration file that is missing or damaged.
 DAMAGED = 1
@@ -123,7 +124,8 @@ def save_profile(path: Path, profile: Profile, *, is_default: bool = False) -> N
     if is_default or "default" not in document:
         document = {"default": profile.name} | document | {"default": profile.name}
     try:
-        _replace_private(path, tomli_w.dumps(document))
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_private(path, tomli_w.dumps(document))
     except OSError as error:
         raise ConfigError(f"The profile could not be saved in '{path}': {error.strerror}.") from None
 
@@ -218,19 +220,3 @@ def _profile(path: Path, name: str, table: Mapping[str, Any]) -> Profile:
             raise ConfigError(f"'{path}' is damaged: profiles.{name}.{key} must be {word}.", DAMAGED)
         values[key] = path.parent / Path(str(value)).expanduser() if key == "ca_file" else value
     return Profile(name, **values)
-
-
-def _replace_private(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise

@@ -13,11 +13,10 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
-import httpx
-
 from dcvtui.config import Credentials
 from dcvtui.errors import BrokerError, NotAuthorized
 from dcvtui.exchange import Exchange
+from dcvtui.lean_httpx import httpx
 
 # Section 15 of the API specification; the best-known client does the same.
 USED_SHARE_OF_LIFE = 0.8
@@ -83,7 +82,7 @@ class Tokens:
             url,
             headers={"Content-Type": "application/x-www-form-urlencoded"},
             content=urlencode(form).encode(),
-            auth=httpx.BasicAuth(credentials.client_id, credentials.client_secret),
+            auth=(credentials.client_id, credentials.client_secret),
             is_repeatable=True,  # a token more changes nothing
         )
         if not response.is_success:

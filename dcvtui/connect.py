@@ -1,0 +1,174 @@
+"""How to reach a session: web and native addresses, `.dcv` files, and what its token says of itself.
+
+Takes sessions as dictionaries with the API's names, as connection data give
+them. A connection token is a secret: `masked` is what may stand on a screen
+before somebody asks for it.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from dcvtui.api.text import visible
+from dcvtui.errors import ProgramError
+
+DEFAULT_ADDRESS_TAG = "public_ipv4"
+ENDS_SOON = timedelta(minutes=5)
+_MASK = "••••••••"
+_FILE_NAME_LENGTH = 120
+# What a path may hold unescaped (RFC 3986, pchar and the slash); a percent sign is already an escape.
+_PATH_SAFE = "/%:@!$&'()*+,;=-._~"
+
+
+class NoAddressError(ProgramError):
+    """The answer does not say where the session is, or says it in a way no client takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """Host and port that a client connects to; the path, the token and the id stay the session's."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def read(cls, text: str) -> "Route":
+        """Read `host:port` or `[address]:port`, as profiles name a gateway.
+
+        Raises:
+            NoAddressError: it is neither.
+        """
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^\s:/\[\]]+)):([0-9]{1,5})", text.strip())
+        if match is None or not 0 < int(match[3]) < 65536:
+            raise NoAddressError(f"'{visible(text)}' is no gateway; it looks like gateway.example:8443.")
+        return cls(match[1] or match[2], int(match[3]))
+
+
+def direct_route(session: Mapping[str, Any], address_tag: str = DEFAULT_ADDRESS_TAG) -> Route:
+    """The way without a gateway: the public address in a server tag, else the server's own.
+
+    Raises:
+        NoAddressError: the session has no server with an address and a port.
+    """
+    server = _server(session)
+    endpoint = _endpoint(server)
+    tagged = next((t.get("Value") for t in server.get("Tags") or () if t.get("Key") == address_tag), None)
+    host = tagged or endpoint.get("IpAddress") or server.get("Ip")
+    port = endpoint.get("Port") or server.get("Port")
+    if not host or not str(port).isdecimal():
+        raise NoAddressError(
+            "The broker does not say at which address and port the session is reached. "
+            "Look at the server's details; its agent may not have reported yet."
+        )
+    return Route(str(host), int(str(port)))
+
+
+def web_url(session: Mapping[str, Any], token: str, route: Route | None = None) -> str:
+    """The address for a browser (section 1 of the connection specification).
+
+    Raises:
+        NoAddressError: see `direct_route`.
+    """
+    return _url("https", session, token, route)
+
+
+def native_url(session: Mapping[str, Any], token: str, route: Route | None = None) -> str:
+    """The address for the native client.
+
+    Raises:
+        NoAddressError: see `direct_route`.
+    """
+    return _url("dcv", session, token, route)
+
+
+def connection_file(session: Mapping[str, Any], token: str, user: str, route: Route | None = None) -> str:
+    """The text of a `.dcv` file. It holds the token, so it is written with `private_files`.
+
+    Raises:
+        NoAddressError: a value holds a line break or another control character, or see `direct_route`.
+    """
+    way = route or direct_route(session)
+    values = {
+        "host": way.host,
+        "port": str(way.port),
+        "weburlpath": _path(session),
+        "sessionid": str(session.get("Id", "")),
+        "user": user,
+        "authtoken": token,
+    }
+    for name, value in values.items():
+        if any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in value):
+            raise NoAddressError(
+                f"The value of {name} holds a control character, which no .dcv file can carry."
+            )
+    lines = ["[version]", "format=1.0", "", "[connect]"]
+    lines += [f"{name}={value}" for name, value in values.items()]
+    return "\n".join(lines) + "\n"
+
+
+def file_name(user: str, session_name: str) -> str:
+    """A name for a `.dcv` file that is safe on every system: `<user>_<session-name>.dcv`."""
+    stem = re.sub(r"[^\w.@-]+", "-", f"{user}_{session_name}").strip(".-")
+    return (stem[:_FILE_NAME_LENGTH] or "session") + ".dcv"
+
+
+def token_end(token: str) -> datetime | None:
+    """When a connection token ends, where it can be read; its signature is not checked.
+
+    Returns:
+        None for a token that does not tell: the broker's default is 60 minutes.
+    """
+    parts = token.split(".")
+    if len(parts) != 3:
+        return None
+    try:
+        claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return datetime.fromtimestamp(claims["exp"], UTC)
+    except (binascii.Error, ValueError, TypeError, KeyError, OverflowError, OSError):
+        return None
+
+
+def ends_soon(end: datetime | None, now: datetime) -> bool:
+    """A token ends within five minutes, or has ended."""
+    return end is not None and end - now <= ENDS_SOON
+
+
+def masked(text: str, token: str = "") -> str:
+    """The text with the token in it hidden; without a token the text itself is the secret."""
+    secret = token or text
+    return text.replace(quote(secret, safe=""), _MASK).replace(secret, _MASK) if secret else text
+
+
+def _url(scheme: str, session: Mapping[str, Any], token: str, route: Route | None) -> str:
+    way = route or direct_route(session)
+    host = f"[{way.host}]" if ":" in way.host else way.host
+    identity = quote(str(session.get("Id", "")), safe="")
+    return f"{scheme}://{host}:{way.port}{_path(session)}?authToken={quote(token, safe='')}#{identity}"
+
+
+def _server(session: Mapping[str, Any]) -> Mapping[str, Any]:
+    server = session.get("Server")
+    return server if isinstance(server, Mapping) else {}
+
+
+def _endpoint(server: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The endpoint for browsers; of several the one with the server's own address."""
+    endpoints = [
+        endpoint
+        for endpoint in server.get("Endpoints") or ()
+        if isinstance(endpoint, Mapping) and str(endpoint.get("Protocol", "")).upper() == "HTTP"
+    ]
+    own = [endpoint for endpoint in endpoints if endpoint.get("IpAddress") == server.get("Ip")]
+    return next(iter(own or endpoints), {})
+
+
+def _path(session: Mapping[str, Any]) -> str:
+    server = _server(session)
+    path = server.get("WebUrlPath") or _endpoint(server).get("WebUrlPath") or "/"
+    return quote(path if path.startswith("/") else "/" + path, safe=_PATH_SAFE)
