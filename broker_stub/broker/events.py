@@ -4,15 +4,8 @@ This is the vocabulary between the registry and everything around it: events go
 in (past tense), an `Outcome` comes out: the result for whoever asked, changes
 for the store, commands for agents. Nothing here has behaviour.
 
-Members of reports (`server`, `sessions`, `changed`, `data`) are spelled as on the
-agent channel. A server block holds `ip`, `hostname`, `defaultDnsName`, `endpoints`
-(objects of `ipAddress`, `port`, `protocol`, `webUrlPath`), `version`, `agentVersion`,
-`healthy` (the agent can talk to the DCV server; absent means yes), `existingLoggedInUser`
-(Windows: somebody is logged in outside any DCV session), `tags` (an object of texts)
-and `host` with `os`, `memory`, `swap`, `aws`, `cpuInfo`, `cpuLoadAverage`, `gpus`,
-`loggedInUsers`, whose members are the wire's names with a small first letter
-(`ec2InstanceType`). A session holds `id`, `name`, `owner`, `type`, `creationTime`,
-`lastDisconnectionTime`, `numOfConnections`, `maxConcurrentClients`, `storageRoot`.
+Members of reports (`hello`, `server`, `changed`, `data`) are spelled as on the agent
+channel, see `broker_stub.channel_messages`, and were checked there.
 """
 
 from collections.abc import Mapping, Sequence
@@ -118,8 +111,7 @@ class AgentDisconnected:
 class ServerReported:
     """A `serverUpdateRequest`. Result: `ReportAnswer`.
 
-    In a delta (`full` false) members of `server` and of its `host` replace the former ones
-    whole, and `None` removes.
+    A delta (`full` false) is merged as `broker_stub.channel_messages.merged` says.
     """
 
     server_id: str
