@@ -120,7 +120,7 @@ def _fields() -> dict[str, tuple[str, FieldInfo]]:
 
 
 _FIELDS = _fields()
-KNOWN_KEYS = frozenset(_FIELDS) | IGNORED.keys() | REFUSED.keys() | _SILENT | _READ_HERE
+KNOWN_KEYS = frozenset(_FIELDS) | NOT_YET.keys() | IGNORED.keys() | REFUSED.keys() | _SILENT | _READ_HERE
 
 
 def load_file(path: Path, allow_insecure: bool = False) -> Loaded:
