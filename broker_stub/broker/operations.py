@@ -1,0 +1,355 @@
+"""The nine operations of the API behind HTTP: read requests in, the bytes of an answer out.
+
+Requests are structurally sound here (`http_api` refuses the others); what is
+wrong by meaning fails its item only. Pages are joined from JSON that exists
+already; no entity is turned into an object on the way.
+"""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+from weakref import WeakValueDictionary
+
+from broker_stub.broker.coordinator import Coordinator
+from broker_stub.broker.events import (
+    Accepted,
+    Ambiguous,
+    Page,
+    PermissionsUpdateRequested,
+    Refused,
+    ServerClosingRequested,
+    ServerOpeningRequested,
+    SessionDeletionRequested,
+    SessionRequested,
+)
+from broker_stub.broker.oauth import Tokens
+from broker_stub.broker.page_tokens import PageTokens
+from broker_stub.channel import AgentUnreachable, ChannelError, TimedOut
+from broker_stub.channel_commands import CommandResult
+from dcvtui.api.models import (
+    CloseServerRequestData,
+    DeleteSessionRequestData,
+    DescribeServersRequestData,
+    DescribeSessionsRequestData,
+    GetSessionScreenshotRequestData,
+    OpenServerRequestData,
+    RequestError,
+    UpdateSessionPermissionsRequestData,
+)
+from dcvtui.api.states import SessionState
+
+PERMISSIONS_ANSWER_S = 5.0
+SCREENSHOT_LIMIT_S = 10.0
+SCREENSHOTS_PER_AGENT = 2
+_PAGE = 1000
+_AT_A_TIME = 25  # items decided before other requests get their turn
+
+Item = tuple[dict[str, Any], Any]
+"""A request item: its fields as sent under canonical names, and what was read from them."""
+
+
+class AsksAgents(Protocol):
+    """The part of the agent listener that answers questions."""
+
+    async def ask(
+        self, server_id: str, kind: str, payload: dict[str, Any], timeout_s: float
+    ) -> CommandResult:
+        """Send a command that changes nothing and wait for its result."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ScreenshotDefaults:
+    """What a screenshot request gets when it does not say."""
+
+    max_width: int = 160
+    max_height: int = 100
+    format: str = "png"
+
+
+class Operations:
+    """What the API does.
+
+    Args:
+        coordinator: Through which everything changes.
+        tokens: Makes connection tokens.
+        pages: Makes and reads `NextToken`.
+        agents: Asked for screenshots.
+        screenshots: Defaults for them.
+    """
+
+    def __init__(
+        self,
+        coordinator: Coordinator,
+        tokens: Tokens,
+        pages: PageTokens,
+        agents: AsksAgents,
+        screenshots: ScreenshotDefaults,
+    ) -> None:
+        self._coordinator = coordinator
+        self._registry = coordinator.registry
+        self._tokens = tokens
+        self._pages = pages
+        self._agents = agents
+        self._screenshots = screenshots
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+
+    # -------------------------------------------------------------- describe
+
+    async def describe_sessions(self, request: DescribeSessionsRequestData) -> bytes:
+        """One page of sessions."""
+        page = self._registry.describe_sessions(
+            request.session_ids or None,
+            [(item.key or "", item.value or "") for item in request.filters or ()],
+            _page_size(request.max_results),
+            self._after("describeSessions", request.next_token),
+        )
+        return self._page("describeSessions", b"Sessions", page)
+
+    async def describe_servers(self, request: DescribeServersRequestData) -> bytes:
+        """One page of servers."""
+        page = self._registry.describe_servers(
+            request.server_ids or None,
+            _page_size(request.max_results),
+            self._after("describeServers", request.next_token),
+        )
+        return self._page("describeServers", b"Servers", page)
+
+    def _after(self, operation: str, token: str | None) -> tuple[str, ...] | None:
+        if not token:
+            return None
+        key = self._pages.read(operation, token)
+        if key is None:
+            raise RequestError("Invalid NextToken")
+        return key
+
+    def _page(self, operation: str, name: bytes, page: Page) -> bytes:
+        head = b'{"RequestId":"%s","%s":[' % (_request_id().encode(), name)
+        tail = b"]}"
+        if page.next_key is not None:
+            tail = b'],"NextToken":"%s"}' % self._pages.issue(operation, page.next_key).encode()
+        if not page.parts:
+            return head + tail
+        # Head and tail go into the one join: adding them afterwards copies a megabyte twice more.
+        parts = list(page.parts)
+        parts[0] = head + parts[0]
+        parts[-1] += tail
+        return b",".join(parts)
+
+    # -------------------------------------------------------------- sessions
+
+    async def create_sessions(self, items: Sequence[Item]) -> bytes:
+        """Accept sessions; the hosts are not waited for."""
+        results = await self._apply_all(SessionRequested(request) for _, request in items)
+        answer = _Answer()
+        for (sent, _), result in zip(items, results, strict=True):
+            if isinstance(result, Refused):
+                answer.failed.append({"CreateSessionRequestData": sent, "FailureReason": result.reason})
+            else:
+                answer.done.append(result.session)
+        return answer.encoded()
+
+    async def delete_sessions(self, items: Sequence[Item]) -> bytes:
+        """Order the end of sessions."""
+        requests: list[DeleteSessionRequestData] = [request for _, request in items]
+        results = await self._apply_all(
+            SessionDeletionRequested(request.session_id, request.owner, bool(request.force))
+            for request in requests
+        )
+        answer = _Answer()
+        for request, result in zip(requests, results, strict=True):
+            named = _present(SessionId=request.session_id)
+            if isinstance(result, Refused):
+                answer.failed.append({**named, "FailureReason": result.reason})
+            else:
+                answer.done.append({**named, "State": SessionState.DELETING})
+        return answer.encoded()
+
+    async def update_session_permissions(self, items: Sequence[Item]) -> bytes:
+        """Send new permissions files to the hosts."""
+        requests: list[UpdateSessionPermissionsRequestData] = [request for _, request in items]
+        results = await self._apply_all(
+            PermissionsUpdateRequested(request.session_id, request.owner, request.permissions_file)
+            for request in requests
+        )
+        reasons = await asyncio.gather(*(self._permissions_failure(result) for result in results))
+        answer = _Answer()
+        for request, reason in zip(requests, reasons, strict=True):
+            named = _present(SessionId=request.session_id)
+            if reason is not None:
+                answer.failed.append({**named, "FailureReason": reason})
+            else:
+                answer.done.append(named)
+        return answer.encoded()
+
+    async def _permissions_failure(self, result: Accepted | Refused) -> str | None:
+        if isinstance(result, Refused):
+            return result.reason
+        if result.command_id is None:
+            return None
+        finished = await self._coordinator.result_of(result.command_id, PERMISSIONS_ANSWER_S)
+        # No answer in time is a success: the host has the file, which is all the API promises.
+        if finished is None or finished.success:
+            return None
+        return finished.message or finished.code
+
+    async def session_connection_data(self, session_id: str, user: str) -> bytes:
+        """A session with its server, and a token for one user.
+
+        Raises:
+            RequestError: the session is unknown, ambiguous or cannot be connected to.
+        """
+        try:
+            session = self._registry.session(session_id)
+        except Ambiguous:
+            raise RequestError("The requested dcvSession is ambiguous") from None
+        if session is None:
+            raise RequestError("Dcv session not found.")
+        if not self._registry.is_connectable(session):
+            raise RequestError("The requested dcvSession is neither in READY nor in UNKNOWN state")
+        token = self._tokens.issue_connection(session.id, user)
+        return b'{"Session":%s,"ConnectionToken":"%s"}' % (
+            self._registry.session_json(session),
+            token.encode(),
+        )
+
+    # -------------------------------------------------------------- screenshots
+
+    async def session_screenshots(self, items: Sequence[Item]) -> bytes:
+        """Pictures of sessions, taken side by side."""
+        answers = await asyncio.gather(*(self._screenshot(request) for _, request in items))
+        answer = _Answer()
+        for (sent, _), taken in zip(items, answers, strict=True):
+            if isinstance(taken, Refused):
+                answer.failed.append({"GetSessionScreenshotRequestData": sent, "FailureReason": taken.reason})
+            else:
+                answer.done.append({"SessionScreenshot": taken})
+        return answer.encoded()
+
+    async def _screenshot(self, request: GetSessionScreenshotRequestData) -> dict[str, Any] | Refused:
+        if not (request.session_id or "").strip():
+            return Refused("SessionId is required")
+        try:
+            session = self._registry.session(request.session_id or "")
+        except Ambiguous:
+            return Refused("The requested dcvSession is ambiguous")
+        if session is None:
+            return Refused("Dcv session not found.")
+        if session.state != SessionState.READY or session.server_id is None:
+            return Refused("Dcv session is not in READY state.")
+        payload = {
+            "sessionId": session.id,
+            "maxWidth": request.max_width or self._screenshots.max_width,
+            "maxHeight": request.max_height or self._screenshots.max_height,
+            "format": self._screenshots.format,
+        }
+        try:
+            images = await self._picture(session.server_id, payload)
+        except AgentUnreachable:
+            return Refused("The agent of the dcv server is not reachable")
+        except (TimedOut, TimeoutError):
+            return Refused("Timed out while getting the screenshot.")
+        except ChannelError as error:
+            return Refused(f"The host could not take the screenshot: {error}")
+        return {"SessionId": session.id, "Images": images}
+
+    async def _picture(self, server_id: str, payload: dict[str, Any]) -> list[dict[str, Any]]:
+        turn = self._turns.get(server_id)
+        if turn is None:
+            turn = self._turns[server_id] = asyncio.Semaphore(SCREENSHOTS_PER_AGENT)
+        # The wait for a turn counts: the caller is promised an answer within the limit.
+        async with asyncio.timeout(SCREENSHOT_LIMIT_S), turn:
+            result = await self._agents.ask(server_id, "getSessionScreenshot", payload, SCREENSHOT_LIMIT_S)
+        if not result.success:
+            raise ChannelError(result.message or result.code)
+        return _images(result.data)
+
+    # -------------------------------------------------------------- servers
+
+    async def open_servers(self, items: Sequence[Item]) -> bytes:
+        """Let placement use servers again."""
+        requests: list[OpenServerRequestData] = [request for _, request in items]
+        results = await self._apply_all(ServerOpeningRequested(request.server_id) for request in requests)
+        return _servers_answer("OpenServerRequestData", items, results)
+
+    async def close_servers(self, items: Sequence[Item]) -> bytes:
+        """Keep placement away from servers."""
+        requests: list[CloseServerRequestData] = [request for _, request in items]
+        results = await self._apply_all(
+            ServerClosingRequested(request.server_id, bool(request.force)) for request in requests
+        )
+        return _servers_answer("CloseServerRequestData", items, results)
+
+    async def _apply_all(self, events: Any) -> list[Any]:
+        """Decide on all events in order, then wait until all is durable: one commit serves many."""
+        pending: list[Awaitable[Any]] = []
+        for event in events:
+            pending.append(self._coordinator.apply(event))
+            if len(pending) % _AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        return [await each for each in pending]
+
+
+class _Answer:
+    """The two lists of an answer, in the order of the request."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+        self.failed: list[Any] = []
+
+    def encoded(self) -> bytes:
+        answer = {"RequestId": _request_id(), "SuccessfulList": self.done, "UnsuccessfulList": self.failed}
+        return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _servers_answer(echo: str, items: Sequence[Item], results: Sequence[Accepted | Refused]) -> bytes:
+    answer = _Answer()
+    for (sent, request), result in zip(items, results, strict=True):
+        if isinstance(result, Refused):
+            answer.failed.append(
+                {echo: sent, **_present(FailureCode=result.code), "FailureReason": result.reason}
+            )
+        else:
+            answer.done.append(_present(ServerId=request.server_id))
+    return answer.encoded()
+
+
+def _present(**fields: str | None) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _request_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _page_size(asked: int | None) -> int:
+    if asked is None:
+        return _PAGE
+    if not 1 <= asked <= _PAGE:
+        raise RequestError("MaxResults must be between 1 and 1000")
+    return asked
+
+
+def _images(data: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The pictures an agent sent, in wire form, exactly one of them the primary one."""
+    try:
+        images = [
+            {
+                "Format": str(image["format"]),
+                "Data": str(image["data"]),
+                "CreationTime": str(image["creationTime"]),
+                "Primary": bool(image.get("primary")),
+            }
+            for image in data["images"]
+        ]
+    except (KeyError, TypeError, AttributeError):
+        raise ChannelError("its answer was not understood") from None
+    if not images:
+        raise ChannelError("it sent no picture")
+    primary = next((number for number, image in enumerate(images) if image["Primary"]), 0)
+    for number, image in enumerate(images):
+        image["Primary"] = number == primary
+    return images

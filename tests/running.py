@@ -1,0 +1,92 @@
+"""A real broker inside the test's process: TLS, random ports, a registered API client, all in tmp_path.
+
+Used by tests of every part that talks to a broker; no mocks.
+"""
+
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from broker_stub.broker.service import Broker, rules_of
+from broker_stub.broker.settings_file import load_values
+
+
+@dataclass(frozen=True)
+class RunningBroker:
+    """What a test needs of a broker that runs.
+
+    `client` speaks to the client port with a fresh token; `broker` is the broker itself.
+    """
+
+    broker: Broker
+    url: str
+    agent_url: str
+    ca_file: Path
+    client_id: str
+    client_secret: str
+    client: httpx.AsyncClient
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """A context that trusts the broker, for clients of a test's own."""
+        return ssl.create_default_context(cafile=str(self.ca_file))
+
+    async def token(self) -> str:
+        """Another access token of the registered client."""
+        answer = await self.client.post(
+            "/oauth2/token",
+            params={"grant_type": "client_credentials"},
+            auth=(self.client_id, self.client_secret),
+        )
+        answer.raise_for_status()
+        return str(answer.json()["access_token"])
+
+
+def broker_values(working_path: Path, **settings: Any) -> dict[str, str]:
+    """Settings by key for a broker in a test; `enable_gateway=True` sets `enable-gateway`."""
+    values: dict[str, Any] = {
+        "session-manager-working-path": working_path,
+        "client-to-broker-connector-https-port": 0,
+        "client-to-broker-connector-bind-host": "127.0.0.1",
+        "agent-to-broker-connector-https-port": 0,
+        "agent-to-broker-connector-bind-host": "127.0.0.1",
+        "ext-shutdown-grace-seconds": 2,
+    }
+    values |= {name.replace("_", "-"): value for name, value in settings.items()}
+    return {key: str(value) for key, value in values.items()}
+
+
+@contextlib.asynccontextmanager
+async def running_broker(
+    tmp_path: Path, rules: Mapping[str, Any] | None = None, **settings: Any
+) -> AsyncIterator[RunningBroker]:
+    """Run a broker for the length of the block.
+
+    Args:
+        tmp_path: Where it keeps everything; the same folder again is a restart of the same broker.
+        rules: Limits and times of the registry to change, for tests that cannot wait a minute.
+        settings: Settings of the properties file, with `_` for `-`.
+    """
+    loaded = load_values(broker_values(tmp_path / "broker", **settings)).settings
+    broker = Broker(loaded, replace(rules_of(loaded), **(rules or {})))
+    await broker.start()
+    try:
+        client_id, secret = await broker.tokens.register_client("test", allow_duplicate=True)
+        trusted = ssl.create_default_context(cafile=str(broker.ca_file))
+        token, _ = broker.tokens.issue_access(client_id)
+        async with httpx.AsyncClient(
+            base_url=broker.client_url,
+            verify=trusted,
+            headers={"Authorization": f"Bearer {token}"},
+            trust_env=False,
+        ) as client:
+            yield RunningBroker(
+                broker, broker.client_url, broker.agent_url, broker.ca_file, client_id, secret, client
+            )
+    finally:
+        await broker.stop()
