@@ -38,7 +38,8 @@ UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningBroker]:
-    async with running_broker(tmp_path_factory.mktemp("http_api")) as running:
+    folder = tmp_path_factory.mktemp("http_api")
+    async with running_broker(folder, create_sessions_queue_max_size=10_000) as running:
         yield running
 
 
