@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from urllib.parse import quote
 
-from dcvtui.config import Credentials, check_url
+from dcvtui.config import Connection, Credentials, check_url
 from dcvtui.errors import Refused
 from dcvtui.exchange import Exchange, date_of
 from dcvtui.lean_httpx import httpx
@@ -79,6 +79,11 @@ class BrokerClient:
         self._now = now
         self._date: tuple[datetime, float] | None = None
         self._takes_sizes = True
+
+    @classmethod
+    def to(cls, connection: Connection, **exchange: Any) -> Self:
+        """A client for what the configuration names."""
+        return cls(connection.url, connection.credentials, connection.trust, **exchange)
 
     async def __aenter__(self) -> Self:
         return self
@@ -183,13 +188,13 @@ class BrokerClient:
         """Pictures of sessions, any number of items; brokers too old for sizes are asked without."""
         from dcvtui.api import models  # noqa: PLC0415  as above
 
-        joined: Page = {"SuccessfulList": [], "UnsuccessfulList": []}
-        for some in _chunks(items, SCREENSHOTS_PER_CALL):
-            answer = self._read(
+        answers = [
+            self._read(
                 models.GetSessionScreenshotsResponse, await self._screenshots_call(some), was_sent=False
             )
-            _join(joined, answer.raw, answer.model)
-        return self._read(models.GetSessionScreenshotsResponse, joined, was_sent=False)
+            for some in _chunks(items, SCREENSHOTS_PER_CALL)
+        ]
+        return self._read(models.GetSessionScreenshotsResponse, join_answers(answers), was_sent=False)
 
     async def _screenshots_call(self, items: Items) -> Page:
         path = "/getSessionScreenshots"
@@ -316,14 +321,20 @@ async def _follow(fetch: Callable[[str | None], Awaitable[Page]]) -> AsyncIterat
         seen.add(token)
 
 
-def _join(joined: Page, raw: Page, model: "models.WireModel") -> None:
-    """Add one answer's lists to others', under the canonical names whatever the broker calls them."""
-    for attribute, name in model.wire_names().items():
-        if name in joined:
-            entries = raw.get(name)
-            joined[name] += entries if entries is not None else model.to_wire()[name]
-        elif getattr(model, attribute) is not None:
-            joined[name] = raw.get(name, getattr(model, attribute))
+def join_answers(answers: Sequence[Answer[Any]]) -> dict[str, Any]:
+    """Several answers of one operation as one: lists joined, every other member is the last one's.
+
+    Lists have their canonical names, whatever the broker calls them; entries stay as they came.
+    """
+    joined: dict[str, Any] = {}
+    lists: dict[str, list[Any]] = {"SuccessfulList": [], "UnsuccessfulList": []}
+    for answer in answers:
+        read = answer.model.to_wire()
+        joined |= {name: value for name, value in answer.raw.items() if not isinstance(value, list)}
+        for name, entries in lists.items():
+            raw = answer.raw.get(name)
+            entries.extend(raw if isinstance(raw, list) else read.get(name, []))
+    return joined | lists
 
 
 def _chunks(items: Sequence[Any], size: int) -> list[Sequence[Any]]:

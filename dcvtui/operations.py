@@ -73,7 +73,7 @@ class Batch:
         self._verb = verb
         self._is_cancelled = False
         self.results = [self._result(index, Outcome.NOT_SENT) for index in range(len(items))]
-        self.answers: list[dict[str, Any]] = []
+        self.answers: list[Answer[Any]] = []
         self.error: BrokerError | None = None
 
     def cancel(self) -> None:
@@ -117,7 +117,7 @@ class Batch:
             else:
                 self._mark(chunk, Outcome.NOT_SENT, error.sentence)
             return
-        self.answers.append(answer.raw)
+        self.answers.append(answer)
         for index, fate in zip(chunk, self._verb.read(items, answer), strict=True):
             self.results[index] = self._answered(index, fate, answer.model.request_id or "")
 
