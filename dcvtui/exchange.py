@@ -31,6 +31,7 @@ RETRY_WAITS_S = (0.25, 1.0)
 # How long a throttled call waits in all before the broker's 429 is reported.
 LONGEST_WAIT_S = 30.0
 _THROTTLED_WAIT_S = 1.0
+_CONNECT_SHARE = 0.9
 _TEXT_LENGTH = 300
 _HIDDEN = "•••"
 
@@ -139,12 +140,14 @@ class Exchange:
             nonlocal was_sent
             was_sent = was_sent or event.endswith("send_request_headers.started")
 
-        request.extensions = {"trace": trace, "timeout": httpx.Timeout(None).as_dict()}
+        # A TLS handshake that is cancelled leaves its socket open; one that times out by itself does not.
+        timeout = httpx.Timeout(None, connect=_CONNECT_SHARE * deadline_s)
+        request.extensions = {"trace": trace, "timeout": timeout.as_dict()}
         # Errors are raised `from None`: the library's own carry the request with its Authorization header.
         try:
             async with asyncio.timeout(deadline_s):
                 return await self._http.send(request, auth=auth)
-        except TimeoutError:
+        except (TimeoutError, httpx.ConnectTimeout):
             raise self._timed_out(deadline_s, was_sent=was_sent) from None
         except httpx.DecodingError:
             raise self.not_understood("an answer whose compression is damaged", was_sent=True) from None
