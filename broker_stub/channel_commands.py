@@ -108,8 +108,10 @@ class CommandBook:
     def add(
         self, command_id: str, kind: str, payload: Mapping[str, Any], *, deadline: float, attempt: int = 0
     ) -> None:
-        """Take a command in; one that is open already stays as it is."""
-        if command_id not in self._entries:
+        """Take a command in; one that is open already only gets the new deadline."""
+        if entry := self._entries.get(command_id):
+            entry.deadline = deadline
+        else:
             self._entries[command_id] = _Entry(command_id, kind, attempt, deadline, payload)
 
     def count(self, kind: str) -> int:
