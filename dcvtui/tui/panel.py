@@ -1,4 +1,4 @@
-"""What every dialog is made of: a quiet panel with a title, a body that scrolls, and a row of choices.
+"""What every dialog is made of: a quiet panel with a title, and a row of choices or keys.
 
 No dialog of its own and no knowledge of one: a choice names a binding of the
 screen by its id, shows the key that is bound to it now, and does what the key does.
@@ -10,7 +10,7 @@ from typing import ClassVar
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
-from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.containers import Horizontal, VerticalScroll
 from textual.content import Content
 from textual.widget import Widget
 from textual.widgets import Static
@@ -33,53 +33,61 @@ class Words(Static):
     Words.-failed { color: $text-error; }
     """
 
-    def __init__(self, text: str = "", *, id: str | None = None, classes: str | None = None) -> None:
-        super().__init__(id=id, classes=classes, markup=False)
+    def __init__(
+        self, text: str = "", *, id: str | None = None, classes: str | None = None, optional: bool = False
+    ) -> None:
+        """Words that may change.
+
+        Args:
+            text: What is shown at first.
+            id: As of every widget.
+            classes: As of every widget.
+            optional: Take no place while there is nothing to say.
+        """
+        super().__init__(_visible_lines(text), id=id, classes=classes, markup=False)
         self._text = text
+        self._is_optional = optional
+        if optional:
+            self.display = bool(text)
 
     @property
     def text(self) -> str:
         """The text as it was given."""
         return self._text
 
-    def on_mount(self) -> None:
-        """Show the text once there is a place for it."""
-        self.update(_visible_lines(self._text))
-
     def show(self, text: str) -> None:
         """Show another text; an equal one draws nothing."""
         if text != self._text:
             self._text = text
-            if self.is_mounted:
-                self.update(_visible_lines(text))
+            self.update(_visible_lines(text))
+            if self._is_optional:
+                self.display = bool(text)
 
 
 def _visible_lines(text: str) -> str:
     return "\n".join(visible(line) for line in text.split("\n"))
 
 
-class PanelBody(VerticalScroll, can_focus=False):
-    """The part of a panel that scrolls when the terminal is too low for it."""
+class Panel(VerticalScroll, can_focus=False):
+    """The sheet a dialog stands on: told from what lies below by its ground alone.
 
-    DEFAULT_CSS = """
-    PanelBody { height: auto; max-height: 1fr; scrollbar-size-vertical: 1; }
+    It is as high as what it holds; where the terminal is too low for that, what lies
+    between the title and the last line scrolls.
     """
-
-
-class Panel(Vertical):
-    """The sheet a dialog stands on: told from what lies below by its ground alone."""
 
     DEFAULT_CSS = """
     Panel {
-        width: 90%;
+        width: 94%;
         max-width: 76;
         height: auto;
         max-height: 100%;
         padding: 1 3;
         background: $surface;
+        scrollbar-size-vertical: 1;
     }
-    Panel > .panel-title { text-style: bold; color: $text-accent; margin-bottom: 1; }
-    Panel > Choices { margin-top: 1; }
+    Panel > .panel-title, Panel > .panel-foot { background: $surface; }
+    Panel > .panel-title { dock: top; padding-bottom: 1; text-style: bold; }
+    Panel > .panel-foot { dock: bottom; padding-top: 1; height: 2; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -89,18 +97,24 @@ class Panel(Vertical):
         Binding("pagedown", "scroll_page(1)", "Page down", show=False, id="panel.page-down"),
     ]
 
-    def __init__(self, title: str, *children: Widget, id: str | None = None) -> None:
-        super().__init__(Words(title, classes="panel-title"), *children, id=id)
+    def __init__(self, title: str, *children: Widget, foot: Widget) -> None:
+        """A panel.
+
+        Args:
+            title: One line at the top, always in sight.
+            children: What is between.
+            foot: One line at the bottom, always in sight: choices or keys.
+        """
+        foot.add_class("panel-foot")
+        super().__init__(Words(title, classes="panel-title"), *children, foot)
 
     def action_scroll_body(self, lines: int) -> None:
-        """Move the body by some lines."""
-        for body in self.query(PanelBody):
-            body.scroll_relative(y=lines, animate=False)
+        """Move what is between title and foot by some lines."""
+        self.scroll_relative(y=lines, animate=False)
 
     def action_scroll_page(self, pages: int) -> None:
-        """Move the body by most of its height."""
-        for body in self.query(PanelBody):
-            body.scroll_relative(y=pages * max(1, body.size.height - 1), animate=False)
+        """Move what is between title and foot by most of its height."""
+        self.scroll_relative(y=pages * max(1, self.size.height - 6), animate=False)
 
 
 class Choice(Widget, can_focus=True):
@@ -114,10 +128,9 @@ class Choice(Widget, can_focus=True):
     """
 
     DEFAULT_CSS = """
-    Choice { width: auto; height: 1; margin-right: 1; padding-right: 1; }
+    Choice { width: auto; height: 1; padding-right: 1; }
     Choice > .choice--key { text-style: bold; color: $text-accent; }
     Choice:focus { text-style: bold reverse; }
-    Choice:focus > .choice--key { text-style: bold reverse; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -140,10 +153,9 @@ class Choice(Widget, can_focus=True):
     def render(self) -> Content:
         """The key that is bound now, and what it does."""
         key, words = self._key_and_words()
+        key_style = "" if self.has_focus else self.get_visual_style("choice--key")
         sign = (">" if self.app.has_class("-ascii") else "▸") if self.has_focus else " "
-        return Content.assemble(
-            f"{sign} ", (key, self.get_visual_style("choice--key")), (" " if key else ""), words
-        )
+        return Content.assemble(f"{sign} ", (key, key_style), (" " if key else ""), words)
 
     def _key_and_words(self) -> tuple[str, str]:
         words = self._label() if callable(self._label) else self._label
@@ -181,7 +193,7 @@ class Choices(Horizontal):
     """The row of choices at the foot of a panel."""
 
     DEFAULT_CSS = """
-    Choices { height: 1; }
+    Choices { height: auto; }
     """
 
     def __init__(self, choices: Iterable[Choice]) -> None:

@@ -1,0 +1,379 @@
+"""How to reach a session: web address, native address or file, with the token hidden until asked for.
+
+Addresses are made by `dcvtui.connect`; new tokens come from a callable of the
+opener's. Nothing here logs or keeps a token.
+"""
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen, Screen
+from textual.timer import Timer
+from textual.widgets import Input
+
+from dcvtui import connect
+from dcvtui.api.states import SessionState
+from dcvtui.api.text import visible
+from dcvtui.connect import Route
+from dcvtui.errors import ProgramError
+from dcvtui.private_files import replace_private
+from dcvtui.terminal import CopyError
+from dcvtui.tui.form_fields import FormField, OneOf, text_input
+from dcvtui.tui.panel import KeyLine, Panel, Words
+from dcvtui.tui.saving import shown_path
+
+WEB: Final = "web"
+NATIVE: Final = "native"
+FILE: Final = "file"
+
+# A link that a terminal is to select as one line must be wrapped by the terminal, not by us.
+_BARE: Final = "\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[0m\x1b[H\x1b[2J\x1b[?7h"
+_BARE_END: Final = "\x1b[?7l"
+_LEAVE_BARE: Final = "\x1b[H\x1b[2J"
+_PAINTED_AFTER_S: Final = 0.15
+_MOUSE_ON: Final = "\x1b[?1000h\x1b[?1003h\x1b[?1015h\x1b[?1006h"
+
+Renew = Callable[[str], Awaitable[tuple[Mapping[str, Any], str]]]
+"""Asks for connection data of a user: the session with its server, and a token; raises `ProgramError`."""
+
+Copy = Callable[[str], Awaitable[str]]
+"""Puts a text on the clipboard and says what happened; may raise `dcvtui.terminal.CopyError`."""
+
+OpenViewer = Callable[[str], Awaitable[str]]
+"""Starts a local viewer with the text of a connection file, and says what happened."""
+
+
+class LinkScreen(Screen[None]):
+    """One text alone on a cleared screen, unbroken, so that a terminal can select it; any key clears it."""
+
+    DEFAULT_CSS = """
+    LinkScreen { background: black; color: white; }
+    """
+
+    def __init__(self, text: str, *, has_mouse: bool = True) -> None:
+        """A screen for a text.
+
+        Args:
+            text: What is to be selected; unsafe characters in it are shown as codes.
+            has_mouse: Whether mouse reports are to be switched on again afterwards.
+        """
+        super().__init__()
+        self.text = "\n".join(visible(line) for line in text.split("\n"))
+        self._has_mouse = has_mouse
+        self._writing: Timer | None = None
+
+    def on_resize(self, _event: events.Resize) -> None:
+        """Write the text once Textual has come to rest: it paints the empty screen several times."""
+        if self._writing:
+            self._writing.stop()
+        self._writing = self.set_timer(_PAINTED_AFTER_S, self._write_text)
+
+    def _write_text(self) -> None:
+        self._write(_BARE + self.text.replace("\n", "\r\n") + _BARE_END)
+
+    def _write(self, sequence: str) -> None:
+        # Textual breaks a long line into rows of its own; its driver has no other way past that.
+        if (driver := self.app._driver) is not None:
+            driver.write(sequence)
+            driver.flush()
+
+    def on_key(self, event: events.Key) -> None:
+        """Any key takes the text away."""
+        event.stop()
+        event.prevent_default()
+        self._write(_LEAVE_BARE + (_MOUSE_ON if self._has_mouse else ""))
+        self.dismiss(None)
+
+
+class ConnectDialog(ModalScreen[None]):
+    """Shows how one user reaches one session, and hands it out."""
+
+    AUTO_FOCUS = ""
+
+    DEFAULT_CSS = """
+    ConnectDialog { align: center middle; background: $background 70%; }
+    ConnectDialog #warnings, ConnectDialog #said { margin-bottom: 1; }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("y", "copy", "copy", id="connect.copy-link", tooltip="Put it on the terminal's clipboard"),
+        Binding("v", "show_link", "bare link", id="connect.show-link", tooltip="Alone on a cleared screen"),
+        Binding("s", "save", "save file", id="connect.save-file", tooltip="Save a .dcv file for the viewer"),
+        Binding("tab", "next_form", "next form", id="connect.next-form", tooltip="Web, native or file"),
+        Binding(
+            "r", "renew", "new token", id="connect.renew-token", tooltip="Ask the broker for a new token"
+        ),
+        Binding(
+            "o", "open_viewer", "open viewer", id="connect.open-viewer", tooltip="Start the local viewer"
+        ),
+        Binding("u", "edit_user", "other user", id="connect.edit-user", tooltip="A token for another user"),
+        Binding("escape,q", "close", "close", id="any.close-top", key_display="esc"),
+    ]
+
+    def __init__(
+        self,
+        session: Mapping[str, Any],
+        token: str | None,
+        user: str,
+        renew: Renew,
+        copy: Copy,
+        *,
+        gateway: Route | None = None,
+        address_tag: str = connect.DEFAULT_ADDRESS_TAG,
+        folder: Path | None = None,
+        scp_host: str | None = None,
+        open_viewer: OpenViewer | None = None,
+        has_mouse: bool = True,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """A dialog for one session.
+
+        Args:
+            session: The session with its server, with the API's names.
+            token: A connection token; without one it is asked for when the dialog opens.
+            user: Whom the token is for, usually the owner.
+            renew: Asks the broker for connection data.
+            copy: Puts a text on the clipboard.
+            gateway: The gateway of the profile; without it the server is reached directly.
+            address_tag: Name of the server tag that holds a public address.
+            folder: Where files are saved; the home directory without it.
+            scp_host: Name of this machine if the operator sits at another one.
+            open_viewer: Starts a viewer where there is one.
+            has_mouse: Whether mouse reports are on.
+            now: The time.
+        """
+        super().__init__()
+        self._session = session
+        self._token = token or ""
+        self._user = user
+        self._renew = renew
+        self._copy = copy
+        self._gateway = gateway
+        self._address_tag = address_tag
+        self._folder = folder
+        self._scp_host = scp_host
+        self._open_viewer = open_viewer
+        self._has_mouse = has_mouse
+        self._now = now
+
+    def compose(self) -> ComposeResult:
+        """Warnings first, then what is handed out."""
+        name = str(self._session.get("Name") or self._session.get("Id") or "")
+        yield Panel(
+            f"Connect to {name}",
+            Words(id="said", optional=True),
+            Words(id="warnings", classes="-warning", optional=True),
+            FormField("User", text_input(self._user), id="user"),
+            FormField("Form", OneOf([(WEB, "web"), (NATIVE, "native"), (FILE, ".dcv file")], WEB), id="form"),
+            FormField("Link", Words(id="link"), id="way"),
+            FormField("Valid", Words(id="valid"), id="life"),
+            foot=KeyLine(
+                "connect.copy-link", "connect.show-link", "connect.save-file", "connect.next-form",
+                "connect.renew-token", "connect.edit-user", "connect.open-viewer", "any.close-top",
+            ),
+        )  # fmt: skip
+
+    def on_mount(self) -> None:
+        """Show what there is, or ask for it."""
+        # Keys, not the focus, choose here: the letters of the keys would be typed into the field.
+        self.query_one(OneOf).can_focus = False
+        self.query_one(Input).can_focus = False
+        self._show()
+        if not self._token:
+            self.action_renew()
+
+    # ---------------------------------------------------------------- what is shown
+
+    @property
+    def _route(self) -> Route:
+        return self._gateway or connect.direct_route(self._session, self._address_tag)
+
+    @property
+    def handed_out(self) -> str:
+        """The link or the file's text, token included.
+
+        Raises:
+            ProgramError: the session has no address.
+        """
+        form = self.query_one(OneOf).value
+        if form == FILE:
+            return connect.connection_file(self._session, self._token, self._user, self._route)
+        make = connect.web_url if form == WEB else connect.native_url
+        return make(self._session, self._token, self._route)
+
+    @on(OneOf.Changed)
+    def _show(self) -> None:
+        link = self.query_one("#link", Words)
+        if not self._token:
+            link.show("no token yet")
+            return
+        end = connect.token_end(self._token)
+        try:
+            link.show(connect.masked(self.handed_out.strip(), self._token))
+            warnings = self._warnings(end)
+        except ProgramError as error:
+            link.show("-")
+            warnings = [error.sentence]
+        life = f"until {end.astimezone():%H:%M}" if end else "not known; the broker's default is 60 minutes"
+        self.query_one("#valid", Words).show(life)
+        self.query_one("#warnings", Words).show("\n".join(f"! {warning}" for warning in warnings))
+
+    def _warnings(self, end: datetime | None) -> list[str]:
+        return warnings_of(self._session, None if self._gateway else self._route, end, self._now())
+
+    def _say(self, text: str) -> None:
+        self.query_one("#said", Words).show(text)
+
+    def check_action(self, action: str, _parameters: tuple[object, ...]) -> bool | None:
+        """Offer the viewer only where there is one."""
+        return self._open_viewer is not None if action == "open_viewer" else True
+
+    # ---------------------------------------------------------------- actions
+
+    def action_next_form(self) -> None:
+        """Web, native, file, and round again."""
+        self.query_one(OneOf).action_step(1)
+
+    def action_copy(self) -> None:
+        """Put what is shown on the clipboard."""
+        if text := self._ready():
+            self.run_worker(self._copy_text(text), group="copy", exclusive=True)
+
+    async def _copy_text(self, text: str) -> None:
+        key = self._key_of("connect.show-link")
+        try:
+            self._say(f"{await self._copy(text)}. Nothing to paste? {key}")
+        except CopyError as error:
+            self._say(f"Not copied: {error} {key} shows it.")
+
+    def _key_of(self, binding_id: str) -> str:
+        bindings = (active.binding for active in self.active_bindings.values())
+        return next((self.app.get_key_display(one) for one in bindings if one.id == binding_id), "")
+
+    def _ready(self) -> str:
+        """What can be handed out, "" when something is missing, which is then said."""
+        if not self._token:
+            self._say("There is no token yet.")
+            return ""
+        try:
+            return self.handed_out
+        except ProgramError as error:
+            self._say(error.sentence)
+            return ""
+
+    def action_show_link(self) -> None:
+        """Show it alone on a cleared screen."""
+        if text := self._ready():
+            self.app.push_screen(LinkScreen(text.strip(), has_mouse=self._has_mouse))
+
+    def action_save(self) -> None:
+        """Save a connection file for the owner's eyes."""
+        if not self._ready():
+            return
+        name = connect.file_name(self._user, str(self._session.get("Name") or self._session.get("Id") or ""))
+        path = (self._folder or Path.home()) / name
+        try:
+            text = connect.connection_file(self._session, self._token, self._user, self._route)
+            replace_private(path, text)
+        except ProgramError as error:
+            self._say(error.sentence)
+        except OSError as error:
+            self._say(f"Not saved in {shown_path(path.parent)}: {error.strerror or error}.")
+        else:
+            copy_line = f"\nFrom your machine: scp {self._scp_host}:{name} ." if self._scp_host else ""
+            self._say(f"saved {shown_path(path)} (0600).{copy_line}")
+
+    def action_open_viewer(self) -> None:
+        """Start the local viewer."""
+        if self._open_viewer is not None and self._ready():
+            text = connect.connection_file(self._session, self._token, self._user, self._route)
+            self.run_worker(self._start_viewer(self._open_viewer, text), group="viewer")
+
+    async def _start_viewer(self, open_viewer: OpenViewer, text: str) -> None:
+        try:
+            self._say(await open_viewer(text))
+        except ProgramError as error:
+            self._say(error.sentence)
+
+    def action_renew(self) -> None:
+        """Ask for a new token."""
+        self._say("asking for a token…")
+        self.run_worker(self._ask(self._user), group="token", exclusive=True)
+
+    async def _ask(self, user: str) -> None:
+        try:
+            self._session, self._token = await self._renew(user)
+        except ProgramError as error:
+            # The link below is still the former user's.
+            self.query_one(Input).value = self._user
+            self._say(error.sentence)
+            return
+        self._user = user
+        self._say("")
+        self._show()
+
+    def action_edit_user(self) -> None:
+        """Type another user; Enter asks for a token."""
+        field = self.query_one(Input)
+        field.can_focus = True
+        field.focus()
+
+    @on(Input.Submitted)
+    def take_user(self, event: Input.Submitted) -> None:
+        """Ask for the token of the user that was typed."""
+        if user := event.value.strip():
+            self._leave_field()
+            self._say(f"asking for a token of {user}…")
+            self.run_worker(self._ask(user), group="token", exclusive=True)
+
+    def _leave_field(self) -> None:
+        self.set_focus(None)
+        self.query_one(Input).can_focus = False
+
+    def action_close(self) -> None:
+        """Leave the user's field, or the dialog."""
+        field = self.query_one(Input)
+        if field.has_focus:
+            field.value = self._user
+            self._leave_field()
+            return
+        self.dismiss(None)
+
+
+def warnings_of(
+    session: Mapping[str, Any], direct: Route | None, end: datetime | None, now: datetime
+) -> list[str]:
+    """What may keep a client from getting in, to be said before a link is handed out.
+
+    Args:
+        session: The session with the API's names.
+        direct: Where clients connect to without a gateway.
+        end: When the token ends, if known.
+        now: The time.
+    """
+    found = []
+    state = str(session.get("State") or "")
+    if state and state != SessionState.READY:
+        reason = session.get("StateReason") or session.get("Substate")
+        found.append(f"The session is {state}{f' ({reason})' if reason else ''}.")
+    limit, connections = session.get("MaxConcurrentClients"), session.get("NumOfConnections")
+    if isinstance(limit, int) and isinstance(connections, int) and 0 < limit <= connections:
+        found.append(f"All places are taken: {connections} of {limit} clients are connected.")
+    if direct and _is_private(direct.host):
+        found.append(f"{direct.host} is a private address: it is reached only from inside its network.")
+    if connect.ends_soon(end, now):
+        found.append("The token ends within five minutes." if end and end > now else "The token has ended.")
+    return found
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return False
