@@ -1,0 +1,13 @@
+"""Where the console's forms are found: new sessions, permissions, first run. Each is a module of its own."""
+
+from dcvtui.tui.create_form import CreateOutcome, CreateSessionForm
+from dcvtui.tui.permissions_editor import PermissionsEditor, PermissionsOutcome
+from dcvtui.tui.session_draft import SessionDraft
+
+__all__ = [
+    "CreateOutcome",
+    "CreateSessionForm",
+    "PermissionsEditor",
+    "PermissionsOutcome",
+    "SessionDraft",
+]
