@@ -114,7 +114,7 @@ def connection_file(session: Mapping[str, Any], token: str, user: str, route: Ro
 
 def file_name(user: str, session_name: str) -> str:
     """A name for a `.dcv` file that is safe on every system: `<user>_<session-name>.dcv`."""
-    stem = re.sub(r"[^\w.@-]+", "-", f"{user}_{session_name}").strip(".-")
+    stem = re.sub(r"[^\w.@-]+", "-", f"{user}_{session_name}").strip("._-")
     return (stem[:_FILE_NAME_LENGTH] or "session") + ".dcv"
 
 
@@ -130,7 +130,7 @@ def token_end(token: str) -> datetime | None:
     try:
         claims = json.loads(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
         return datetime.fromtimestamp(claims["exp"], UTC)
-    except (binascii.Error, ValueError, TypeError, KeyError, OverflowError, OSError):
+    except (binascii.Error, ValueError, TypeError, KeyError, OverflowError, OSError, RecursionError):
         return None
 
 
