@@ -1,0 +1,111 @@
+"""The users sessions belong to: looked up, checked, and what a process of theirs starts with.
+
+No PAM session is opened: limits and mounts that PAM would make for a login are
+not there for sessions of the X backend.
+"""
+
+import os
+import pwd
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from broker_stub.agent.backend import BackendError, Failure
+
+PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A local user and how to become one."""
+
+    name: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...]
+    home: str
+    shell: str
+
+    @property
+    def start_options(self) -> dict[str, Any]:
+        """Arguments of `subprocess.Popen` that start a program as this user in a process session of its own.
+
+        Only the standard streams and what the caller passes on are inherited.
+        """
+        options: dict[str, Any] = {
+            "start_new_session": True,
+            "stdin": subprocess.DEVNULL,
+            "cwd": self.home if Path(self.home).is_dir() else "/",
+            "umask": 0o022,
+        }
+        if os.geteuid() == 0:
+            options |= {"user": self.uid, "group": self.gid, "extra_groups": self.groups}
+        return options
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables of a fresh login: nothing of the agent's own environment but the language."""
+        variables = {
+            "HOME": self.home,
+            "USER": self.name,
+            "LOGNAME": self.name,
+            "SHELL": self.shell,
+            "PATH": PATH,
+            "LANG": os.environ.get("LANG", "C.UTF-8"),
+        }
+        runtime = Path(f"/run/user/{self.uid}")
+        if runtime.is_dir():
+            variables["XDG_RUNTIME_DIR"] = str(runtime)
+        return variables
+
+    def may(self, question: str, path: Path) -> bool:
+        """Ask the system as this user, with an option of test(1): `-x`, `-r`.
+
+        Only the kernel knows access lists and every folder on the way; this takes some 3 ms.
+        """
+        program = shutil.which("test", path=PATH) or "test"
+        options = self.start_options | {"cwd": "/"}
+        return subprocess.run([program, question, str(path)], check=False, env={}, **options).returncode == 0
+
+
+def find_owner(name: str, minimum_uid: int) -> Owner:
+    """Look a user up; may take long where users come from a directory service.
+
+    Args:
+        name: As the request names the owner.
+        minimum_uid: Users below it get no session from an agent that runs as root.
+
+    Raises:
+        BackendError: the user is not known, or sessions for that user cannot be started.
+    """
+    try:
+        entry = pwd.getpwnam(name)
+    except (KeyError, ValueError):  # ValueError: a NUL character in the name
+        raise BackendError(Failure.OWNER_NOT_FOUND, "Specified user is not a local user") from None
+    own = os.geteuid()
+    if own not in (0, entry.pw_uid):
+        raise BackendError(
+            Failure.OWNER_NOT_FOUND,
+            f"The agent does not run as root and can start sessions for {_name_of(own)} only",
+        )
+    if own == 0 and entry.pw_uid < minimum_uid:
+        raise BackendError(
+            Failure.OWNER_NOT_FOUND, f"{name} is a system user, and this host starts no sessions for those"
+        )
+    return Owner(
+        name=entry.pw_name,
+        uid=entry.pw_uid,
+        gid=entry.pw_gid,
+        groups=tuple(os.getgrouplist(entry.pw_name, entry.pw_gid)),
+        home=entry.pw_dir,
+        shell=entry.pw_shell or "/bin/sh",
+    )
+
+
+def _name_of(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

@@ -1,0 +1,251 @@
+"""Real sessions without DCV: an Xvfb with a program in it for each, owned by the session's user.
+
+Sessions are processes of their own that outlive the agent; state files let the
+next agent find them again. Virtual sessions only: there is no running display
+to share, and clients cannot connect to an Xvfb.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from broker_stub.agent import x_server
+from broker_stub.agent.backend import (
+    BackendError,
+    Failure,
+    Image,
+    ImageFormat,
+    Probe,
+    SessionInfo,
+    SessionSpec,
+)
+from broker_stub.agent.processes import Children
+from broker_stub.agent.screenshots import ScreenGrabber
+from broker_stub.agent.x_session import XSettings, clear_session, plan_start, start_session, wait_for_end
+from broker_stub.agent.x_state import SessionFolder, XSession, session_folders
+from dcvtui.api.states import SessionType
+
+logger = logging.getLogger(__name__)
+
+_SESSION_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._=-]{0,127}")
+_CAPABILITIES = frozenset(("screenshot", "virtual", "init", "autorun", "storageRoot", "setPermissions"))
+
+
+class XBackend:
+    """The backend of one host. Made by `open`, which finds the sessions of an earlier agent again.
+
+    Args:
+        settings: How it runs sessions.
+    """
+
+    def __init__(self, settings: XSettings) -> None:
+        self.changed = asyncio.Event()
+        self._settings = settings
+        self._sessions: dict[str, XSession] = {}
+        self._starting: set[str] = set()
+        self._endings: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._children = Children()
+        self._folders = settings.state_folder / "sessions"
+        self._authority = settings.state_folder / "authority"
+        self._grabber = ScreenGrabber(self._authority, settings.screenshot_limit_s)
+
+    @classmethod
+    async def open(cls, settings: XSettings) -> "XBackend":
+        """Start the backend: adopt what lives, clear up after what has died meanwhile."""
+        backend = cls(settings)
+        await asyncio.to_thread(backend._make_folders)
+        backend._adopt()
+        return backend
+
+    # ------------------------------------------------------------------ the backend
+
+    async def probe(self) -> Probe:
+        """See `Backend.probe`."""
+        reason = "" if x_server.server_program() else x_server.MISSING
+        return Probe(
+            version="Xvfb",
+            endpoints=(self._settings.endpoint,),
+            virtual_allowed=True,
+            healthy=not reason,
+            reason=reason,
+            capabilities=_CAPABILITIES,
+        )
+
+    async def list(self) -> list[SessionInfo]:
+        """See `Backend.list`."""
+        self._children.reap()
+        for session_id in self._sessions:
+            self._folder(session_id).cap_log()
+        return [session.info for session in self._sessions.values()]
+
+    async def create(self, spec: SessionSpec) -> SessionInfo:
+        """See `Backend.create`."""
+        if spec.type is not SessionType.VIRTUAL:
+            raise BackendError(
+                Failure.TYPE_NOT_SUPPORTED,
+                "This host has no running display to share: it offers virtual sessions only",
+            )
+        if not _SESSION_ID.fullmatch(spec.session_id):
+            raise BackendError(Failure.DCV_COMMAND_FAILED, f"{spec.session_id!r} cannot be a session id here")
+        if present := self._sessions.get(spec.session_id):
+            if present.owner == spec.owner:
+                return present.info
+            raise BackendError(
+                Failure.SESSION_ID_CONFLICT, f"The session exists already and belongs to {present.owner}"
+            )
+        if spec.session_id in self._starting or spec.session_id in self._endings:
+            raise BackendError(Failure.SESSION_ID_CONFLICT, "A session of this id is just starting or ending")
+        self._starting.add(spec.session_id)
+        try:
+            return (await self._start(spec)).info
+        except OSError as error:
+            raise BackendError(
+                Failure.INTERNAL, f"The session could not be started: {error.strerror}"
+            ) from error
+        finally:
+            self._starting.discard(spec.session_id)
+
+    async def close(self, session_id: str, force: bool) -> None:
+        """See `Backend.close`."""
+        ending = self._endings.get(session_id)
+        if ending is None:
+            display = self._present(session_id).display
+            grace_s = 0.0 if force else self._settings.grace_s
+            ending = self._end_in_background(self._folder(session_id), display, grace_s)
+        # What was begun is finished, even if the caller stops waiting.
+        await asyncio.shield(ending)
+
+    async def set_permissions(self, session_id: str, text: str | None) -> None:
+        """See `Backend.set_permissions`: kept beside the session, as an Xvfb has nobody to keep out."""
+        self._present(session_id)
+        mark = await asyncio.to_thread(self._folder(session_id).write_permissions, text)
+        logger.info("session %s: permissions %s", session_id, mark)
+
+    async def screenshot(
+        self, session_id: str, max_width: int | None, max_height: int | None, image_format: ImageFormat
+    ) -> Sequence[Image]:
+        """See `Backend.screenshot`."""
+        session = self._present(session_id)
+        return (await self._grabber.take(session.display, max_width, max_height, image_format),)
+
+    async def connections(self, session_id: str) -> int:
+        """See `Backend.connections`: an Xvfb has no clients."""
+        self._present(session_id)
+        return 0
+
+    async def stop(self) -> None:
+        """See `Backend.stop`. Sessions that are just ending are ended, within their grace time."""
+        await asyncio.gather(*self._endings.values(), return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._grabber.stop()
+        self._children.let_go()
+
+    # ------------------------------------------------------------------ beginning
+
+    def _make_folders(self) -> None:
+        self._settings.state_folder.mkdir(parents=True, exist_ok=True)
+        self._folders.mkdir(exist_ok=True)
+        # Owners pass through to the cookie of their session; the umask may have taken that away.
+        self._folders.chmod(0o711)
+
+    def _adopt(self) -> None:
+        """Take in what an earlier agent left alive, end the remains of the rest."""
+        for folder in session_folders(self._folders):
+            session = folder.read()
+            if session is not None and session.is_alive and session.id == folder.session_id:
+                logger.info("session %s: found again on display :%s", session.id, session.display)
+                self._take_in(session)
+            else:
+                logger.info("session %s: has ended meanwhile, clearing up", folder.session_id)
+                self._end_in_background(folder, session.display if session else None, self._settings.grace_s)
+
+    async def _start(self, spec: SessionSpec) -> XSession:
+        plan = await asyncio.to_thread(plan_start, spec, self._settings)
+        folder = self._folder(spec.session_id)
+        try:
+            session = await start_session(spec, plan, self._settings, folder, self._children)
+        except asyncio.CancelledError:
+            # Nobody waits any more: what is half-made goes away behind the caller's back.
+            self._end_in_background(folder, None, 0.0)
+            raise
+        except Exception:
+            await asyncio.shield(self._end_in_background(folder, None, 0.0))
+            raise
+        self._take_in(session)
+        return session
+
+    def _take_in(self, session: XSession) -> None:
+        self._sessions[session.id] = session
+        self._write_authority()
+        self._in_background(self._watch(session))
+        self.changed.set()
+
+    # ------------------------------------------------------------------ ending
+
+    async def _watch(self, session: XSession) -> None:
+        """Notice that a session ends by itself: its owner logged out, its X server died."""
+        await wait_for_end(session)
+        if session.id in self._endings:
+            return
+        code = self._children.exit_code(session.init)
+        logger.info(
+            "session %s: ended by itself%s", session.id, "" if code is None else f" with exit code {code}"
+        )
+        # It is no session any more, whatever time its remains take.
+        self._sessions.pop(session.id, None)
+        self.changed.set()
+        self._end_in_background(self._folder(session.id), session.display, self._settings.grace_s)
+
+    def _end_in_background(
+        self, folder: SessionFolder, display: int | None, grace_s: float
+    ) -> asyncio.Task[None]:
+        task = self._in_background(self._end(folder, display, grace_s))
+        self._endings[folder.session_id] = task
+        return task
+
+    async def _end(self, folder: SessionFolder, display: int | None, grace_s: float) -> None:
+        try:
+            await clear_session(folder, display, grace_s)
+        finally:
+            self._sessions.pop(folder.session_id, None)
+            self._endings.pop(folder.session_id, None)
+            self._children.reap()
+            self._write_authority()
+            self.changed.set()
+
+    # ------------------------------------------------------------------ books
+
+    def _folder(self, session_id: str) -> SessionFolder:
+        return SessionFolder(self._folders / session_id)
+
+    def _present(self, session_id: str) -> XSession:
+        try:
+            return self._sessions[session_id]
+        except KeyError:
+            raise BackendError(
+                Failure.SESSION_NOT_FOUND, f"There is no session {session_id!r} on this host"
+            ) from None
+
+    def _write_authority(self) -> None:
+        records = (
+            (session.display, x_server.cookie_of(self._folder(session.id).read_authority()))
+            for session in self._sessions.values()
+        )
+        cookies = {display: cookie for display, cookie in records if cookie is not None}
+        x_server.write_merged_authority(self._authority, cookies)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            logger.error("a session could not be watched or cleared up", exc_info=error)

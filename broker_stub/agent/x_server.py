@@ -1,0 +1,196 @@
+"""Starts an X server for one session, with its cookie written before it runs.
+
+The server picks its display number itself and says when it accepts clients
+(`-displayfd`), so that there is neither a race for numbers nor a wait by guess.
+"""
+
+import asyncio
+import os
+import secrets
+import shutil
+import socket
+import struct
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from broker_stub.agent import processes
+from broker_stub.agent.backend import BackendError, Failure
+from broker_stub.agent.owners import PATH, Owner
+from broker_stub.agent.processes import Children, Process
+
+SESSION_VARIABLE = "DCV_SESSION_ID"
+"""Marks what runs in a session; its value is the session's id."""
+SERVER_VARIABLE = "DCV_X_SERVER_OF"
+"""Marks the X server of a session: it must end after the programs, so it has another mark."""
+
+MISSING = "Xvfb is not installed on this host: apt-get install xvfb xterm"
+
+_SOCKETS = Path("/tmp/.X11-unix")  # noqa: S108  the place X clients look at
+_FAMILY_WILD = 65535
+_COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
+
+
+@dataclass(frozen=True, slots=True)
+class XServer:
+    """A running X server."""
+
+    display: int
+    process: Process
+
+
+def new_cookie() -> bytes:
+    """The secret of one display."""
+    return secrets.token_bytes(16)
+
+
+def authority_record(cookie: bytes, display: int | None = None) -> bytes:
+    """One record of an X authority file, for any address; without a display it fits every number."""
+    number = b"" if display is None else str(display).encode()
+    parts = (number, _COOKIE_NAME, cookie)
+    head = struct.pack(">HH", _FAMILY_WILD, 0)
+    return head + b"".join(struct.pack(">H", len(part)) + part for part in parts)
+
+
+def cookie_of(authority: bytes) -> bytes | None:
+    """The cookie in an authority file of one record, `None` if it is none of ours."""
+    cookie = authority[-16:]
+    return cookie if authority == authority_record(cookie) else None
+
+
+def prepare_socket_folder() -> None:
+    """Make the folder of X sockets as every user needs it; only root can, others find it or not."""
+    if os.geteuid() == 0 and not _SOCKETS.exists():
+        _SOCKETS.mkdir(exist_ok=True)
+        _SOCKETS.chmod(0o1777)
+
+
+def server_program() -> str | None:
+    """Where the X server is, `None` if it is not installed."""
+    return shutil.which("Xvfb", path=PATH)
+
+
+async def start_x_server(
+    owner: Owner,
+    session_id: str,
+    authority: Path,
+    children: Children,
+    *,
+    geometry: tuple[int, int],
+    log: int,
+    limit_s: float,
+) -> XServer:
+    """Start an X server as the owner and return when it accepts clients.
+
+    Args:
+        owner: Whose session it is.
+        session_id: For the mark that lets an orphan be found.
+        authority: The cookie's file, already written and readable by the owner.
+        children: Takes charge of the server.
+        geometry: Width and height of the screen. An Xvfb can never become larger.
+        log: Descriptor that takes what the server says.
+        limit_s: How long it may take.
+
+    Raises:
+        BackendError: it ended, or did not get ready in time; the caller ends what is left of it.
+    """
+    prepare_socket_folder()
+    ready, number = os.pipe()
+    try:
+        try:
+            arguments = ["-displayfd", str(number), "-screen", "0", f"{geometry[0]}x{geometry[1]}x24"]
+            arguments += ["-auth", str(authority), "-nolisten", "tcp", "-noreset"]
+            child = _launch(arguments, number, owner, session_id, log)
+        finally:
+            os.close(number)
+        process = children.keep(child)
+        async with asyncio.timeout(limit_s):
+            display = await _display_number(ready)
+        if display is None:
+            await processes.end([process], 0)
+            code = children.exit_code(process)
+            raise BackendError(
+                Failure.DCV_COMMAND_FAILED, f"The X server ended at once with exit code {code}"
+            )
+        return XServer(display, process)
+    except TimeoutError:
+        raise BackendError(
+            Failure.TIMEOUT, f"The X server was not ready within {limit_s:g} seconds"
+        ) from None
+    finally:
+        os.close(ready)
+
+
+def _launch(
+    arguments: list[str], number: int, owner: Owner, session_id: str, log: int
+) -> subprocess.Popen[bytes]:
+    program = server_program()
+    if program is None:
+        raise BackendError(Failure.DCV_SERVER_UNAVAILABLE, MISSING)
+    return subprocess.Popen(
+        [program, *arguments],
+        env=owner.environment | {SERVER_VARIABLE: session_id},
+        stdout=log,
+        stderr=log,
+        pass_fds=(number,),
+        **owner.start_options,
+    )
+
+
+async def _display_number(ready: int) -> int | None:
+    """Read the number the server writes when it accepts clients; `None` if it ended instead."""
+    loop = asyncio.get_running_loop()
+    os.set_blocking(ready, False)
+    readable = asyncio.Event()
+    loop.add_reader(ready, readable.set)
+    try:
+        said = b""
+        while not said.endswith(b"\n"):
+            await readable.wait()
+            readable.clear()
+            with suppress(BlockingIOError):
+                if not (more := os.read(ready, 64)):
+                    return None
+                said += more
+        return int(said)
+    finally:
+        loop.remove_reader(ready)
+
+
+def write_merged_authority(path: Path, cookies: Mapping[int, bytes]) -> None:
+    """Write the agent's own authority file with the cookies of all displays, by rename.
+
+    One file with all of them, because X clients read its name from the environment
+    at each connection.
+    """
+    content = b"".join(authority_record(cookie, display) for display, cookie in sorted(cookies.items()))
+    write_private(path, content)
+
+
+def write_private(path: Path, content: bytes, owner: Owner | None = None) -> None:
+    """Write a file that only its owner may read, by rename, so that no reader sees half of it."""
+    new = path.with_name(f".{path.name}.new")
+    with suppress(FileNotFoundError):
+        new.unlink()
+    handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        if owner is not None and os.geteuid() == 0:
+            os.fchown(handle, owner.uid, owner.gid)
+        file.write(content)
+    new.replace(path)
+
+
+def remove_dead_socket(display: int) -> None:
+    """Remove what a killed X server left, unless another server has taken the number meanwhile."""
+    path = _SOCKETS / f"X{display}"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(str(path))
+        except ConnectionRefusedError:
+            with suppress(OSError):
+                path.unlink()
+        except OSError:
+            return

@@ -1,0 +1,247 @@
+"""Starts and ends one X session: the server, the program in it, the one beside it.
+
+The X backend keeps the books; here is what happens on the machine, in the order
+that keeps people's work: programs end before the X server they draw on.
+"""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from broker_stub.agent import processes, x_server
+from broker_stub.agent.backend import BackendError, Endpoint, Failure, SessionSpec
+from broker_stub.agent.owners import PATH, Owner, find_owner
+from broker_stub.agent.processes import Children, Process
+from broker_stub.agent.start_files import StartFileError, locate
+from broker_stub.agent.x_server import SERVER_VARIABLE, SESSION_VARIABLE
+from broker_stub.agent.x_state import SessionFolder, XSession
+
+_ENDPOINT = Endpoint(port=8443)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XSettings:
+    """How the X backend runs sessions on this host."""
+
+    state_folder: Path
+    """Where it keeps its sessions; their owners must be able to pass through the folders above it."""
+    init_folder: Path
+    """Scripts that may be a session's program; the session ends with it."""
+    autorun_folder: Path
+    """Programs that may be started in a new session."""
+    geometry: tuple[int, int] = (1280, 720)
+    """Screen of a new session; an Xvfb can never become larger."""
+    desktop_commands: tuple[tuple[str, ...], ...] = (
+        ("xterm", "-geometry", "120x40+40+40", "-bg", "#1c2430", "-fg", "#d8dee9"),
+        ("x-terminal-emulator",),
+        ("x-window-manager",),
+    )
+    """What runs in a session without init script: the first that is installed. xterm comes first
+    because what is behind the other names may hand over to a running program and end at once."""
+    minimum_uid: int = 1000
+    """An agent that runs as root starts no session for users below this id."""
+    endpoint: Endpoint = _ENDPOINT
+    """Reported so that URLs can be formed, although an Xvfb takes no clients."""
+    start_limit_s: float = 15.0
+    """Time for an X server to get ready."""
+    settle_s: float = 1.0
+    """How long a session's program must have lived before the session counts as usable."""
+    grace_s: float = 5.0
+    """Time for programs to end before they are killed; none with force."""
+    screenshot_limit_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class StartPlan:
+    """All that was looked up and checked before anything is started."""
+
+    owner: Owner
+    init: tuple[str, ...]
+    autorun: tuple[str, ...]
+    storage_root: str
+
+
+def plan_start(spec: SessionSpec, settings: XSettings) -> StartPlan:
+    """Check a request against this host: owner, files, storage. Blocks for some milliseconds.
+
+    Raises:
+        BackendError: the session cannot be started as asked.
+    """
+    owner = find_owner(spec.owner, settings.minimum_uid)
+    if spec.init_file is None:
+        init = _desktop_command(settings.desktop_commands)
+    else:
+        init = (_start_file(owner, settings.init_folder, spec.init_file, Failure.INIT_FILE_INVALID),)
+    autorun: tuple[str, ...] = ()
+    if spec.autorun_file is not None:
+        program = _start_file(owner, settings.autorun_folder, spec.autorun_file, Failure.AUTORUN_FILE_INVALID)
+        autorun = (program, *spec.autorun_file_arguments)
+    return StartPlan(owner, init, autorun, _storage_root(owner, spec.storage_root))
+
+
+def _desktop_command(commands: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
+    for program, *arguments in commands:
+        if found := shutil.which(program, path=PATH):
+            return (found, *arguments)
+    names = ", ".join(command[0] for command in commands)
+    raise BackendError(
+        Failure.DCV_SERVER_UNAVAILABLE,
+        f"No program to show in the session is installed (looked for {names}): apt-get install xterm",
+    )
+
+
+def _start_file(owner: Owner, folder: Path, name: str, failure: Failure) -> str:
+    try:
+        path = locate(folder, name, absolute_allowed=failure is Failure.INIT_FILE_INVALID)
+    except StartFileError as error:
+        raise BackendError(failure, str(error)) from None
+    if not owner.may("-x", path):
+        raise BackendError(failure, f"{name!r} in {folder} cannot be executed by {owner.name}")
+    return str(path)
+
+
+def _storage_root(owner: Owner, wanted: str | None) -> str:
+    """The folder in use; storage is off (empty) if it is not there or not the owner's to enter."""
+    if not wanted:
+        return ""
+    path = Path(wanted.replace("%home%", owner.home))
+    is_usable = path.is_absolute() and owner.may("-d", path) and owner.may("-x", path)
+    return str(path) if is_usable else ""
+
+
+async def start_session(
+    spec: SessionSpec, plan: StartPlan, settings: XSettings, folder: SessionFolder, children: Children
+) -> XSession:
+    """Start everything and return when the session is usable.
+
+    Whatever goes wrong, the caller clears up with `clear_session`.
+
+    Raises:
+        BackendError: it could not be started; the message ends with what its programs said last.
+    """
+    folder.make()
+    folder.write_permissions(spec.permissions)
+    folder.write_authority(x_server.authority_record(x_server.new_cookie()), plan.owner)
+    log = folder.open_log()
+    try:
+        server = await x_server.start_x_server(
+            plan.owner,
+            spec.session_id,
+            folder.authority,
+            children,
+            geometry=settings.geometry,
+            log=log,
+            limit_s=settings.start_limit_s,
+        )
+        variables = plan.owner.environment | {
+            "DISPLAY": f":{server.display}",
+            "XAUTHORITY": str(folder.authority),
+            "XDG_SESSION_TYPE": "x11",
+            SESSION_VARIABLE: spec.session_id,
+        }
+        init = children.keep(_launch(plan.init, plan.owner, variables, log))
+        session = _record(spec, plan, settings, server, init)
+        folder.write(session)
+        if plan.autorun:
+            _start_beside(plan, variables, log, children)
+        await _settle(session, settings.settle_s, plan.init[0], children)
+    except BackendError as error:
+        tail = folder.log_tail()
+        raise BackendError(error.code, f"{error.message}: {tail}" if tail else error.message) from None
+    finally:
+        os.close(log)
+    return session
+
+
+def _record(
+    spec: SessionSpec, plan: StartPlan, settings: XSettings, server: x_server.XServer, init: Process
+) -> XSession:
+    return XSession(
+        id=spec.session_id,
+        name=spec.name,
+        owner=spec.owner,
+        creation_time=datetime.now(UTC),
+        display=server.display,
+        width=settings.geometry[0],
+        height=settings.geometry[1],
+        x_server=server.process,
+        init=init,
+        boot_id=processes.boot_id(),
+        storage_root=plan.storage_root,
+        max_concurrent_clients=spec.max_concurrent_clients,
+    )
+
+
+def _launch(
+    command: tuple[str, ...], owner: Owner, variables: dict[str, str], log: int
+) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(command, env=variables, stdout=log, stderr=log, **owner.start_options)
+    except OSError as error:
+        name = Path(command[0]).name
+        raise BackendError(Failure.DCV_COMMAND_FAILED, f"{name} could not be run: {error.strerror}") from None
+
+
+def _start_beside(plan: StartPlan, variables: dict[str, str], log: int, children: Children) -> None:
+    """Start the autorun program; its failure is written to the session's log and harms nothing else."""
+    try:
+        children.keep(_launch(plan.autorun, plan.owner, variables, log))
+    except BackendError as error:
+        os.write(log, f"autorun: {error.message}\n".encode())
+
+
+async def _settle(session: XSession, settle_s: float, program: str, children: Children) -> None:
+    """Wait long enough to see that the program does not end at once.
+
+    Raises:
+        BackendError: it did, or the X server went away.
+    """
+    with suppress(TimeoutError):
+        async with asyncio.timeout(settle_s):
+            await wait_for_end(session)
+    if not session.init.is_alive:
+        code = children.exit_code(session.init)
+        raise BackendError(
+            Failure.DCV_COMMAND_FAILED, f"{Path(program).name} ended at once with exit code {code}"
+        )
+    if not session.x_server.is_alive:
+        raise BackendError(Failure.DCV_COMMAND_FAILED, "The X server ended at once")
+
+
+async def wait_for_end(session: XSession) -> None:
+    """Return when a session's program or its X server has ended."""
+    waits = [
+        asyncio.create_task(processes.wait_until_gone(process))
+        for process in (session.init, session.x_server)
+    ]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+        await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def clear_session(folder: SessionFolder, display: int | None, grace_s: float) -> None:
+    """End whatever runs of a session, programs first, and remove what it left on disk.
+
+    Args:
+        folder: The session's folder.
+        display: Its display, if it came so far.
+        grace_s: How long programs, and then the X server, may take before they are killed.
+    """
+    # Twice: what was just starting another program while it was asked to end.
+    for grace in (grace_s, 0.0):
+        running = await asyncio.to_thread(processes.find_by_variable, SESSION_VARIABLE, folder.session_id)
+        await processes.end(running, grace)
+    servers = await asyncio.to_thread(processes.find_by_variable, SERVER_VARIABLE, folder.session_id)
+    # An X server needs some milliseconds to remove its socket, and nobody's work is in it.
+    await processes.end(servers, max(grace_s, 1.0))
+    if display is not None:
+        await asyncio.to_thread(x_server.remove_dead_socket, display)
+    await asyncio.to_thread(folder.remove)

@@ -1,0 +1,165 @@
+"""What the X backend keeps of its sessions on disk, so that the next agent finds them.
+
+One folder per session, named by its id and owned by the agent; the owner may only
+pass through it to the cookie. Nothing the owner can write is ever read back.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from broker_stub.agent.backend import SessionInfo
+from broker_stub.agent.owners import Owner
+from broker_stub.agent.processes import Process, boot_id
+from broker_stub.agent.x_server import write_private
+from dcvtui.api.states import SessionType
+
+LOG_LIMIT_BYTES = 5 * 2**20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class XSession:
+    """One X session as it is written down."""
+
+    id: str
+    name: str
+    owner: str
+    creation_time: datetime
+    display: int
+    width: int
+    height: int
+    x_server: Process
+    init: Process
+    boot_id: str
+    storage_root: str = ""
+    max_concurrent_clients: int | None = None
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs: its X server and its program, in this run of the machine."""
+        return self.boot_id == boot_id() and self.x_server.is_alive and self.init.is_alive
+
+    @property
+    def info(self) -> SessionInfo:
+        """The session as the agent reports it; Xvfb has no clients."""
+        return SessionInfo(
+            id=self.id,
+            name=self.name,
+            owner=self.owner,
+            type=SessionType.VIRTUAL,
+            creation_time=self.creation_time,
+            storage_root=self.storage_root,
+            max_concurrent_clients=self.max_concurrent_clients,
+        )
+
+    def to_json(self) -> bytes:
+        """As the state file holds it."""
+        return json.dumps(asdict(self) | {"creation_time": self.creation_time.isoformat()}, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "XSession":
+        """Read a state file.
+
+        Raises:
+            ValueError: it is not one.
+        """
+        try:
+            raw = json.loads(content)
+            raw["creation_time"] = datetime.fromisoformat(raw["creation_time"])
+            raw["x_server"], raw["init"] = Process(**raw["x_server"]), Process(**raw["init"])
+            return cls(**raw)
+        except (TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"not a state file of a session: {error}") from error
+
+
+class SessionFolder:
+    """Where one session keeps its files.
+
+    Args:
+        path: The folder; its name is the session's id.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.authority = path / "authority"
+        self._state = path / "state.json"
+        self._log = path / "session.log"
+        self._permissions = path / "permissions"
+
+    @property
+    def session_id(self) -> str:
+        """Whose folder it is."""
+        return self.path.name
+
+    def make(self) -> None:
+        """Make it anew; others may pass through it but not look into it."""
+        self.path.mkdir(mode=0o711)
+        self.path.chmod(0o711)  # whatever the umask
+
+    def remove(self) -> None:
+        """Remove it with everything in it; it may be gone already."""
+        shutil.rmtree(self.path, ignore_errors=True)
+
+    def write_authority(self, record: bytes, owner: Owner) -> None:
+        """Store the cookie for the session's programs."""
+        write_private(self.authority, record, owner)
+
+    def read_authority(self) -> bytes:
+        """The stored cookie's record, empty if there is none."""
+        return _content(self.authority)
+
+    def write(self, session: XSession) -> None:
+        """Write the session down."""
+        write_private(self._state, session.to_json())
+
+    def read(self) -> XSession | None:
+        """The session as written down, `None` if it never came so far."""
+        try:
+            return XSession.from_json(_content(self._state))
+        except ValueError:
+            return None
+
+    def write_permissions(self, text: str | None) -> str:
+        """Store the permissions text, or take it away; answers a short hash of it for the log."""
+        if text is None:
+            self._permissions.unlink(missing_ok=True)
+            return "default"
+        write_private(self._permissions, text.encode())
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+    def open_log(self) -> int:
+        """Open the log for the session's programs; the caller closes the descriptor."""
+        return os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def cap_log(self) -> None:
+        """Empty the log when it is over its limit; programs append, so they go on at its start."""
+        try:
+            if self._log.stat().st_size > LOG_LIMIT_BYTES:
+                os.truncate(self._log, 0)
+        except FileNotFoundError:
+            return
+
+    def log_tail(self, most: int = 400) -> str:
+        """The last words of the session's programs, on one line."""
+        content = _content(self._log)[-4 * most :].decode("utf-8", "replace")
+        words = "".join(sign if sign.isprintable() else " " for sign in content).split()
+        return " ".join(words)[-most:]
+
+
+def session_folders(parent: Path) -> Iterator[SessionFolder]:
+    """The folders of all sessions an earlier agent has left."""
+    for path in sorted(parent.iterdir()):
+        if path.is_dir() and not path.is_symlink():
+            yield SessionFolder(path)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,90 @@
+"""What tests with real X sessions share: a place for them, and looks at the machine from outside."""
+
+import asyncio
+import getpass
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from broker_stub.agent.backend import SessionSpec
+from broker_stub.agent.x_server import server_program
+from broker_stub.agent.x_session import XSettings
+from dcvtui.api.states import SessionType
+
+needs_xvfb = pytest.mark.skipif(
+    server_program() is None, reason="Xvfb is missing: apt-get install xvfb xterm"
+)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start sessions for other users")
+
+ME = getpass.getuser()
+OTHER = "nobody"
+
+
+def script(path: Path, text: str) -> Path:
+    """An executable script that anybody may run."""
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+@contextmanager
+def passable_place() -> Iterator[Path]:
+    """A folder that any user can pass through; pytest takes that right away from its own folders."""
+    with tempfile.TemporaryDirectory(prefix="dcvtui-x-") as name:
+        place = Path(name)
+        place.chmod(0o711)
+        yield place
+
+
+def settings_in(folder: Path, **changes: object) -> XSettings:
+    """Settings with everything below one folder."""
+    for name in ("init", "autorun", "state"):
+        (folder / name).mkdir(exist_ok=True)
+        (folder / name).chmod(0o755)
+    plain: dict[str, object] = {
+        "state_folder": folder / "state",
+        "init_folder": folder / "init",
+        "autorun_folder": folder / "autorun",
+        "geometry": (800, 600),
+        "minimum_uid": 0,
+        "grace_s": 2.0,
+        "settle_s": 0.3,
+    }
+    return XSettings(**(plain | changes))  # type: ignore[arg-type]  # fields by name, checked by the class
+
+
+def spec_of(
+    session_id: str = "s-1",
+    owner: str = ME,
+    *,
+    name: str = "cad-1",
+    init_file: str | None = None,
+    autorun_file: str | None = None,
+    arguments: tuple[str, ...] = (),
+    **more: str,
+) -> SessionSpec:
+    """A request for a virtual session."""
+    return SessionSpec(
+        session_id=session_id,
+        name=name,
+        owner=owner,
+        type=SessionType.VIRTUAL,
+        init_file=init_file,
+        autorun_file=autorun_file,
+        autorun_file_arguments=arguments,
+        permissions=more.get("permissions"),
+        storage_root=more.get("storage_root"),
+    )
+
+
+async def until(holds: Callable[[], object], limit_s: float = 10.0) -> None:
+    """Wait until a condition outside this program holds."""
+    end = time.monotonic() + limit_s
+    while not holds():
+        assert time.monotonic() < end, f"did not come true within {limit_s} s"
+        await asyncio.sleep(0.02)
