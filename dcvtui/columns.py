@@ -81,6 +81,14 @@ class Column(Generic[RecordT]):
         return (value is None, value or 0.0, "")
 
 
+_STATE_ORDER = ("READY", "CREATING", "DELETING", "UNKNOWN")
+
+
+def state_order(state: str) -> tuple[int, str]:
+    """Sorts counts by state: the usual first, words nobody knows last."""
+    return (_STATE_ORDER.index(state) if state in _STATE_ORDER else len(_STATE_ORDER), state)
+
+
 # ------------------------------------------------------------------ times and sizes
 
 

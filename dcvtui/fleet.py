@@ -418,10 +418,11 @@ class Difference:
 
 def difference(old: Snapshot, new: Snapshot) -> Difference:
     """What has to be applied to `old` to get `new`."""
-    return Difference(_changes(old.servers, new.servers), _changes(old.sessions, new.sessions))
+    return Difference(changes_between(old.servers, new.servers), changes_between(old.sessions, new.sessions))
 
 
-def _changes(old: Mapping[Key, RecordT], new: Mapping[Key, RecordT]) -> Changes[RecordT]:
+def changes_between(old: Mapping[Key, RecordT], new: Mapping[Key, RecordT]) -> Changes[RecordT]:
+    """What makes one mapping of records out of another."""
     if old is new:
         return Changes()
     met = changes_by_page(old, new.values())

@@ -76,7 +76,7 @@ class Listing(Generic[RecordT]):
         """The record shown at a line."""
         return self.records[self.key_at(line)]
 
-    def keys(self) -> Iterable[Key]:
+    def shown_keys(self) -> Iterable[Key]:
         """All rows from the top down."""
         return reversed(self._rows) if self.is_reversed else iter(self._rows)
 

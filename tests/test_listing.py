@@ -77,7 +77,7 @@ def test_changes_one_by_one_end_where_a_fresh_list_begins(
         walked.become(step)
     assert walked.names == fresh.names
     assert walked.listing.total == fresh.listing.total
-    for line, key in enumerate(walked.listing.keys()):
+    for line, key in enumerate(walked.listing.shown_keys()):
         assert walked.listing.position(key) == line
 
 

@@ -18,7 +18,7 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from dcvtui.columns import Column, fit
+from dcvtui.columns import Column, Placed, fit
 from dcvtui.fleet import Key
 from dcvtui.tui.row_paint import GAP, PREFIX, SIGN_STYLES, Cell, Line, RowPainter
 
@@ -45,7 +45,7 @@ class RowSource(Protocol):
     def position(self, key: Key | None) -> int | None:
         """The line of a row, if it is shown."""
 
-    def keys(self) -> Iterable[Key]:
+    def shown_keys(self) -> Iterable[Key]:
         """All rows."""
 
 
@@ -187,6 +187,16 @@ class FleetTable(ScrollView, can_focus=True):
     def cursor_record(self) -> Any:
         """The record under the cursor, if there is one."""
         return self._source.records.get(self._cursor_key) if self._cursor_key is not None else None
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether signs must be ASCII."""
+        return self._ascii_only
+
+    @property
+    def columns_on_screen(self) -> list[Placed[Any]]:
+        """The columns that fit now."""
+        return self._painter.columns
 
     @property
     def page_height(self) -> int:
@@ -445,7 +455,7 @@ class FleetTable(ScrollView, can_focus=True):
 
     def mark_shown(self) -> None:
         """Mark every row that the filter shows, beside those already marked."""
-        self._set_marks(self.marks | set(self._source.keys()))
+        self._set_marks(self.marks | set(self._source.shown_keys()))
 
     def unmark_all(self) -> None:
         """Take every mark away, also of rows that the filter hides."""

@@ -1,0 +1,184 @@
+"""All that is known of one server or session, as lines for a person to read.
+
+Relative times stand beside the absolute ones. Pure; the screen decides where it
+shows them.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from dcvtui.activity import ActivityEntry
+from dcvtui.api.text import visible
+from dcvtui.attention import AttentionItem, Since
+from dcvtui.columns import Sign, absolute, age, duration, size
+from dcvtui.fields import max_virtual_sessions, server_state, state_sign
+from dcvtui.fleet import ServerRecord, SessionRecord
+
+
+@dataclass(slots=True, frozen=True)
+class Detail:
+    """One line: a label and its text, or a heading without text."""
+
+    label: str
+    text: str = ""
+    sign: Sign | None = None
+    is_heading: bool = False
+
+
+def _heading(text: str, sign: Sign | None = None) -> Detail:
+    return Detail(visible(text), sign=sign, is_heading=True)
+
+
+def _lines(*pairs: tuple[str, object]) -> Iterator[Detail]:
+    for label, value in pairs:
+        if value not in (None, ""):
+            yield Detail(label, visible(str(value)))
+
+
+def _moment(moment: datetime | None, now: datetime) -> str:
+    return f"{age(moment, now)} ago · {absolute(moment)}" if moment else ""
+
+
+def since_text(since: Since | None, now: datetime) -> str:
+    """How long something has been so, as far as this console can know."""
+    if since is None:
+        return ""
+    lasted = duration(now - since.moment)
+    return f"at least {lasted.removeprefix('<')}" if since.at_least and lasted != "<1 min" else lasted
+
+
+def session_details(
+    session: SessionRecord, server: ServerRecord | None, since: Since | None, now: datetime
+) -> list[Detail]:
+    """A session, and its server as far as it is known."""
+    state = f"{session.state} {session.substate}".strip()
+    lasted = f", {since_text(since, now)}" if since else ""
+    lines = [
+        _heading(session.name or session.id),
+        Detail("state", visible(state + lasted), state_sign(session.state)),
+        *_lines(
+            ("reason", session.state_reason),
+            ("owner", session.owner),
+            ("type", session.type),
+            ("clients", _clients(session)),
+            ("idle", age(session.idle_since, now)),
+            ("created", _moment(session.creation_time, now)),
+            ("last left", _moment(session.last_disconnection_time, now)),
+            ("storage", session.storage_root),
+            ("id", session.id),
+        ),
+    ]
+    if server is not None:
+        lines += [Detail(""), *_server_summary(server)]
+    elif session.server_id:
+        lines += [Detail(""), _heading(session.server_name), *_lines(("server id", session.server_id))]
+    return lines
+
+
+def _clients(session: SessionRecord) -> str:
+    limit = f" of {session.max_clients}" if session.max_clients else ""
+    return f"{session.connections}{limit}"
+
+
+def _server_summary(server: ServerRecord) -> Iterator[Detail]:
+    state = server_state(server)
+    yield _heading(server.name)
+    yield Detail("state", visible(state), state_sign(state))
+    yield from _lines(
+        ("sessions", server.sessions),
+        ("load", _load(server)),
+        ("memory", _memory(server.memory_used, server.memory_total)),
+        ("address", _address(server)),
+    )
+
+
+def _load(server: ServerRecord) -> str:
+    loads = [server.load_1, server.load_5, server.load_15]
+    texts = [f"{load:.2f}" for load in loads if load is not None]
+    cpus = f" on {server.cpus} CPUs" if server.cpus and texts else ""
+    return " ".join(texts) + cpus
+
+
+def _memory(used: int | None, total: int | None) -> str:
+    if not total:
+        return ""
+    return f"{size(used)} of {size(total)}" if used is not None else size(total)
+
+
+def _address(server: ServerRecord) -> str:
+    return f"{server.ip}:{server.port}" if server.ip and server.port else server.ip
+
+
+def server_details(server: ServerRecord, since: Since | None, now: datetime) -> list[Detail]:
+    """A server with everything the API tells."""
+    state = server_state(server)
+    lasted = f", {since_text(since, now)}" if since else ""
+    limit = max_virtual_sessions(server)
+    system = f"{server.os_name} {server.os_version}".strip()
+    processor = " ".join(filter(None, [server.cpu_vendor, server.cpu_model]))
+    lines = [
+        _heading(server.name),
+        Detail("state", visible(state + lasted), state_sign(state)),
+        *_lines(
+            ("console", server.console_sessions),
+            ("virtual", f"{server.virtual_sessions}{f' of {limit}' if limit is not None else ''}"),
+            ("load", _load(server)),
+            ("memory", _memory(server.memory_used, server.memory_total)),
+            ("swap", _memory(server.swap_used, server.swap_total)),
+            ("users", ", ".join(server.users)),
+        ),
+        Detail(""),
+        *_lines(
+            ("system", system or server.os_family),
+            ("kernel", server.kernel_version or server.build_number),
+            ("cpu", processor),
+            ("cores", _cores(server)),
+            ("arch", server.architecture),
+            *(("gpu", " ".join(filter(None, gpu))) for gpu in server.gpus),
+        ),
+        Detail(""),
+        *_lines(
+            ("address", _address(server)),
+            ("dns name", server.dns_name if server.dns_name != server.hostname else ""),
+            *(("listens", _endpoint(*endpoint)) for endpoint in server.endpoints),
+            ("dcv", server.version),
+            ("agent", server.agent_version),
+            ("instance", " ".join(filter(None, [server.instance_id, server.instance_type]))),
+            ("region", server.region),
+            ("image", server.image_id),
+            ("id", server.id),
+        ),
+    ]
+    if server.tags:
+        lines += [Detail(""), _heading("tags"), *_lines(*((key, value) for key, value in server.tags))]
+    return lines
+
+
+def _cores(server: ServerRecord) -> str:
+    per_cpu = f", {server.cores_per_cpu} cores each" if server.cores_per_cpu else ""
+    return f"{server.cpus} CPUs{per_cpu}" if server.cpus else ""
+
+
+def _endpoint(address: str, port: int | None, protocol: str, path: str) -> str:
+    return f"{protocol} {address}:{port} {path}".strip()
+
+
+def attention_details(item: AttentionItem, now: datetime) -> list[Detail]:
+    """An item that needs a person where nothing more is known, such as the broker itself."""
+    lines = _lines(("state", item.state), ("reason", item.reason), ("since", since_text(item.since, now)))
+    return [_heading(item.name), *lines]
+
+
+def activity_details(entry: ActivityEntry) -> list[Detail]:
+    """One entry of the activity list, nothing cut."""
+    return [
+        _heading(entry.name),
+        *_lines(
+            ("time", absolute(entry.time)),
+            ("what", entry.what),
+            ("outcome", entry.outcome),
+            ("detail", entry.detail),
+            ("request", entry.request_id),
+        ),
+    ]

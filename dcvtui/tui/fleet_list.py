@@ -1,0 +1,390 @@
+"""One list of the console: a table with details beside it, whatever is listed.
+
+A list is told what changed and shows it; what a key asks for that concerns more
+than the list itself goes up as a message.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, ClassVar
+
+from textual import on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Horizontal
+from textual.message import Message
+from textual.timer import Timer
+
+from dcvtui.api.states import SessionState
+from dcvtui.columns import Column
+from dcvtui.details import (
+    Detail,
+)
+from dcvtui.fleet import Changes, Key
+from dcvtui.listing import Listing
+from dcvtui.query import EVERYTHING, Tags, compile_filter
+from dcvtui.tui.details_pane import DetailsPane
+from dcvtui.tui.keys import BY_ID, bindings
+from dcvtui.tui.table import FleetTable
+from dcvtui.watch import Watch
+
+_REST_S = 0.12
+"""So long the cursor rests before the details follow it: a held key does not send them each time."""
+
+
+@dataclass(slots=True, frozen=True)
+class ListDefinition:
+    """What one list lists."""
+
+    view: str
+    title: str
+    columns: Sequence[Column[Any]]
+    nothing: str
+    """The sentence of an empty list."""
+    details: Callable[[Any, Watch, datetime], list[Detail]]
+    wire: Callable[[Any, Watch], Mapping[str, Any]]
+    tags: Callable[[Watch], Tags] = lambda _watch: lambda _record: ()
+    is_trouble: Callable[[Any], bool] = lambda _record: True
+    is_hidden: Callable[[Any], bool] = lambda _record: False
+    sort: str | None = None
+    rank: Callable[[Any], Any] | None = None
+
+
+class FleetList(Horizontal):
+    """A table with details beside it."""
+
+    DEFAULT_CSS = """
+    FleetList { height: 1fr; }
+    FleetList > FleetTable { width: 1fr; }
+    FleetList > DetailsPane { display: none; width: 42; padding: 0 1 0 2; background: $surface; }
+    FleetList.-pane > DetailsPane { display: block; }
+    FleetList.-pane.-wide > DetailsPane { width: 56; }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("list")]
+
+    class FilterRequested(Message):
+        """The operator wants to type a filter."""
+
+    class Changed(Message):
+        """Other rows are shown, marked or on screen."""
+
+        def can_replace(self, message: Message) -> bool:
+            """Only the present state counts."""
+            return isinstance(message, FleetList.Changed)
+
+    class Opened(Message):
+        """A row was opened."""
+
+        def __init__(self, key: Key, record: Any) -> None:
+            super().__init__()
+            self.key, self.record = key, record
+
+    class DetailsRequested(Message):
+        """Details are wanted on the whole screen."""
+
+        def __init__(self, record: Any) -> None:
+            super().__init__()
+            self.record = record
+
+    class TextRequested(Message):
+        """A text is wanted on the whole screen."""
+
+        def __init__(self, wire: Mapping[str, Any]) -> None:
+            super().__init__()
+            self.wire = wire
+
+    class CopyRequested(Message):
+        """A text is to be copied."""
+
+        def __init__(self, text: str) -> None:
+            super().__init__()
+            self.text = text
+
+    class Act(Message):
+        """Something is to be done with some items."""
+
+        def __init__(self, name: str, records: Sequence[Any]) -> None:
+            super().__init__()
+            self.name, self.records = name, records
+
+    class Later(Message):
+        """A key was pressed whose view is not built yet."""
+
+        def __init__(self, sentence: str) -> None:
+            super().__init__()
+            self.sentence = sentence
+
+    def __init__(
+        self, definition: ListDefinition, watch: Watch, now: Callable[[], datetime], *, ascii_only: bool
+    ) -> None:
+        """A list of what the watch knows.
+
+        Args:
+            definition: what is listed.
+            watch: what is known.
+            now: the broker's time.
+            ascii_only: whether signs must be ASCII.
+        """
+        super().__init__(id=definition.view)
+        self.definition, self._watch, self._now = definition, watch, now
+        self.listing: Listing[Any] = Listing(
+            definition.columns,
+            sort=definition.sort,
+            rank=definition.rank,
+            tags=definition.tags(watch),
+            is_hidden=definition.is_hidden,
+            hidden_value=SessionState.DELETED,
+        )
+        self.table = FleetTable(definition.columns, self.listing, ascii_only=ascii_only, now=now)
+        self.table.show_sorting(definition.sort, is_reversed=False)
+        self.pane = DetailsPane(ascii_only=ascii_only)
+        self._is_pane_wanted = True
+        self._rest: Timer | None = None
+        self._pane_key: Key | None = None
+
+    def compose(self) -> ComposeResult:
+        """The table, and the details of the row under its cursor."""
+        yield self.table
+        yield self.pane
+
+    # ------------------------------------------------------------------ what it is told
+
+    def take(self, changes: Changes[Any], records: Mapping[Key, Any]) -> None:
+        """Take over changed records."""
+        if changes:
+            self.listing.apply(changes, records, self._now())
+            self.table.rows_changed()
+            self._say_nothing()
+            if any(record.key in self.table.marks for record in changes.removed):
+                self.table.drop_marks(record.key for record in changes.removed)
+            self.post_message(self.Changed())
+        self._show_details()
+
+    def time_passed(self) -> None:
+        """A minute has passed: ages step, and filters on ages match other rows."""
+        if self.listing.filter is not EVERYTHING:
+            self.listing.refilter(self._now())
+            self.table.rows_changed()
+            self.post_message(self.Changed())
+        self.table.time_passed()
+        self._show_details()
+
+    def set_filter(self, text: str) -> None:
+        """Show what matches a filter.
+
+        Raises:
+            QueryError: it cannot be understood; the present one stays in force.
+        """
+        if text.strip() == self.filter_text:
+            return
+        compiled = compile_filter(text, self.definition.columns, self.listing.tags)
+        self.listing.set_filter(compiled, self._now())
+        self._rows_chosen()
+
+    def _rows_chosen(self) -> None:
+        is_kept = self.listing.position(self.table.cursor_key) is not None
+        self.table.rows_changed()
+        if not is_kept and len(self.listing):
+            self.table.move_to_end(top=True)
+        self._say_nothing()
+        self.post_message(self.Changed())
+
+    def _say_nothing(self) -> None:
+        if self.listing.total and not len(self.listing):
+            self.table.empty_text = "No row matches this filter."
+        else:
+            self.table.empty_text = self.definition.nothing if self._watch.is_complete else "loading"
+
+    def show_stale(self, is_stale: bool) -> None:
+        """Grey what is not known to be so any more."""
+        if is_stale != self.table.has_class("-stale"):
+            self.table.set_class(is_stale, "-stale")
+            self.pane.set_class(is_stale, "-stale")
+        self._say_nothing()
+
+    # ------------------------------------------------------------------ what it can tell
+
+    @property
+    def filter_text(self) -> str:
+        """The filter in force."""
+        return self.listing.filter.text
+
+    @property
+    def is_only_trouble(self) -> bool:
+        """Whether only rows in trouble are shown."""
+        return self.listing.only is not None
+
+    @property
+    def counts_text(self) -> str:
+        """`47 of 1,917 · 2 marked`."""
+        shown, total = len(self.listing), self.listing.total
+        texts = [f"{shown:,} of {total:,}" if shown != total else f"{total:,}"]
+        if marks := self.table.marks:
+            hidden = sum(not self.listing.is_shown(key) for key in marks)
+            texts.append(f"{len(marks):,} marked" + (f" ({hidden:,} not shown)" if hidden else ""))
+        if self.table.is_in_range:
+            texts.append("range begun")
+        return " · ".join(texts) if not self.table.is_ascii else " - ".join(texts)
+
+    def acted_on(self, *, only_cursor: bool = False) -> list[Any]:
+        """The records a key acts on: the marked ones if there are any, else the one under the cursor."""
+        records = self.listing.records
+        if self.table.marks and not only_cursor:
+            shown = [key for key in self.listing.shown_keys() if key in self.table.marks]
+            hidden = sorted(self.table.marks - set(shown))
+            return [records[key] for key in [*shown, *hidden] if key in records]
+        return [self.table.cursor_record] if self.table.cursor_record is not None else []
+
+    def details(self) -> list[Detail]:
+        """What is known of the row under the cursor."""
+        record = self.table.cursor_record
+        return self.definition.details(record, self._watch, self._now()) if record is not None else []
+
+    # ------------------------------------------------------------------ details beside the list
+
+    def on_resize(self) -> None:
+        """Fold the details away where there is no room for them."""
+        width = self.size.width
+        self.set_class(self._is_pane_wanted and width >= 100, "-pane")
+        self.set_class(width >= 150, "-wide")
+        self._show_details()
+
+    @on(FleetTable.CursorMoved)
+    def follow_cursor(self, message: FleetTable.CursorMoved) -> None:
+        """Show the details of another row once the cursor rests on it."""
+        message.stop()
+        if self._rest is not None:
+            self._rest.stop()
+        self._rest = self.set_timer(_REST_S, self._show_details)
+
+    def _show_details(self) -> None:
+        if self.has_class("-pane") and self.is_attached:
+            key = self.table.cursor_key
+            self.pane.show(self.details(), from_top=key != self._pane_key)
+            self._pane_key = key
+
+    @on(FleetTable.MarksChanged)
+    @on(FleetTable.ViewMoved)
+    def tell_change(self, message: Message) -> None:
+        """Let the frame show other counts."""
+        message.stop()
+        self.post_message(self.Changed())
+
+    @on(FleetTable.RowOpened)
+    def open_clicked(self, message: FleetTable.RowOpened) -> None:
+        """A double click opens, as Enter does."""
+        message.stop()
+        self.action_open_row()
+
+    @on(FleetTable.HeadChosen)
+    def sort_by_head(self, message: FleetTable.HeadChosen) -> None:
+        """A click on a head sorts by it, a second one turns the order round."""
+        message.stop()
+        is_same = self.listing.sorted_by == message.column.id
+        self._sort(message.column.id, is_reversed=is_same and not self.listing.is_reversed)
+
+    def _sort(self, column: str | None, *, is_reversed: bool) -> None:
+        self.listing.sort_by(column, self._now(), is_reversed=is_reversed)
+        self.table.show_sorting(column, is_reversed=is_reversed)
+        self.table.rows_changed()
+
+    # ------------------------------------------------------------------ actions
+
+    def action_later(self, binding_id: str) -> None:
+        """Say that this is not there yet."""
+        self.post_message(self.Later(BY_ID[binding_id].later))
+
+    def action_edit_filter(self) -> None:
+        """Type a filter."""
+        self.post_message(self.FilterRequested())
+
+    def action_move(self, lines: int) -> None:
+        """Move the cursor."""
+        self.table.move(lines)
+
+    def action_move_page(self, pages: int) -> None:
+        """Move the cursor by a page."""
+        self.table.move(pages * max(1, self.table.page_height - 1))
+
+    def action_move_end(self, top: bool) -> None:
+        """Move the cursor to the first or last row."""
+        self.table.move_to_end(top=top)
+
+    def action_move_columns(self, columns: int) -> None:
+        """Scroll the columns."""
+        self.table.scroll_columns(columns)
+
+    def action_open_row(self) -> None:
+        """Open the row under the cursor."""
+        if (key := self.table.cursor_key) is not None:
+            self.post_message(self.Opened(key, self.table.cursor_record))
+
+    def action_show_details(self) -> None:
+        """Show the details on the whole screen."""
+        if self.table.cursor_record is not None:
+            self.post_message(self.DetailsRequested(self.table.cursor_record))
+
+    def action_show_json(self) -> None:
+        """Show the row as JSON."""
+        if (record := self.table.cursor_record) is not None:
+            self.post_message(self.TextRequested(self.definition.wire(record, self._watch)))
+
+    def action_copy_id(self) -> None:
+        """Copy the id of the row under the cursor."""
+        if (key := self.table.cursor_key) is not None:
+            self.post_message(self.CopyRequested(key[-1]))
+
+    def action_focus_pane(self) -> None:
+        """Into the details and out again."""
+        if self.has_class("-pane"):
+            (self.table if self.pane.has_focus else self.pane).focus()
+
+    def action_toggle_pane(self) -> None:
+        """Show the details beside the list or not."""
+        self._is_pane_wanted = not self._is_pane_wanted
+        if self.pane.has_focus:
+            self.table.focus()
+        self.on_resize()
+
+    def action_mark_row(self) -> None:
+        """Mark the row under the cursor."""
+        self.table.toggle_mark()
+
+    def action_mark_range(self) -> None:
+        """Mark from here to there."""
+        self.table.mark_range()
+        self.post_message(self.Changed())
+
+    def action_mark_shown(self) -> None:
+        """Mark all rows shown."""
+        self.table.mark_shown()
+
+    def action_unmark_all(self) -> None:
+        """Take all marks away."""
+        self.table.unmark_all()
+        self.post_message(self.Changed())
+
+    def action_sort_rows(self) -> None:
+        """Sort by the next column on screen."""
+        heads = [placed.column.id for placed in self.table.columns_on_screen]
+        if heads:
+            here = self.listing.sorted_by
+            place = (heads.index(here) + 1) % len(heads) if here in heads else 0
+            self._sort(heads[place], is_reversed=False)
+
+    def action_reverse_sort(self) -> None:
+        """Turn the order round."""
+        self._sort(self.listing.sorted_by, is_reversed=not self.listing.is_reversed)
+
+    def action_toggle_trouble(self) -> None:
+        """Show only rows in trouble, or all."""
+        only = None if self.is_only_trouble else self.definition.is_trouble
+        self.listing.set_only(only, self._now())
+        self._rows_chosen()
+
+    def action_act(self, name: str) -> None:
+        """Ask for something to be done with the marked rows, or with the one under the cursor."""
+        only_cursor = name in ("screenshot", "connect")
+        self.post_message(self.Act(name, self.acted_on(only_cursor=only_cursor)))

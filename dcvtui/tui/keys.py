@@ -1,0 +1,161 @@
+"""The one table of the console's keys: footer, help, palette, command line and settings come from it.
+
+Ids are interface: they are what people rebind, and `:` takes their words. Dialogs
+and forms declare theirs beside what they do, in the same form.
+"""
+
+from dataclasses import dataclass
+
+from textual.binding import Binding
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRow:
+    """One action and its default keys."""
+
+    id: str
+    keys: str
+    action: str
+    label: str
+    """The word of the footer."""
+    tip: str
+    """The sentence of the help page."""
+    is_writing: bool = False
+    """It changes something at the broker: hidden where the console is read-only."""
+    later: str = ""
+    """What to say where the action is not built yet; such keys are shown nowhere."""
+
+    @property
+    def view(self) -> str:
+        """Where it works: the first part of the id."""
+        return self.id.partition(".")[0]
+
+    @property
+    def words(self) -> str:
+        """What the command line calls it."""
+        return self.id.partition(".")[2]
+
+
+_ANY = (
+    KeyRow("any.open-attention", "1", "open_view('attention')", "attention", "What needs a person"),
+    KeyRow("any.open-sessions", "2", "open_view('sessions')", "sessions", "All sessions"),
+    KeyRow("any.open-servers", "3", "open_view('servers')", "servers", "All servers"),
+    KeyRow("any.open-wall", "4", "later('any.open-wall')", "wall", "Screenshots of many sessions",
+           later="The wall of screenshots is not there yet; `s` shows one session."),
+    KeyRow("any.open-activity", "5", "open_view('activity')", "activity", "What was done and what changed"),
+    KeyRow("any.open-profiles", "6", "later('any.open-profiles')", "profiles", "The brokers you know",
+           later="The list of profiles is not there yet; `dcvtui --profile NAME` opens another broker."),
+    KeyRow("any.open-command", "colon", "open_command", "command", "Type a command"),
+    KeyRow("any.open-help", "question_mark", "open_help", "help", "The keys that work here"),
+    KeyRow("any.open-palette", "ctrl+p", "open_palette", "palette", "Search all actions"),
+    KeyRow("any.close-top", "escape", "close_top", "close", "Close, clear the filter, or go back"),
+    KeyRow("any.go-back", "b", "go_back", "back", "Where you were before"),
+    KeyRow("any.go-forward", "f", "go_forward", "forward", "Where you went back from"),
+    KeyRow("any.refresh-view", "r", "refresh_view", "refresh", "Ask the broker now"),
+    KeyRow("any.undo-last", "Z", "undo_last", "undo", "Take back marks, filter, opening, closing"),
+    KeyRow("any.toggle-mouse", "M", "toggle_mouse", "mouse", "Leave the mouse to the terminal, or not"),
+    KeyRow("any.redraw-screen", "ctrl+l", "redraw_screen", "redraw", "Draw the whole screen anew"),
+    KeyRow("any.quit-console", "q", "quit_console", "quit", "Leave the console"),
+)  # fmt: skip
+
+_LIST = (
+    KeyRow("list.edit-filter", "slash", "edit_filter", "filter", "Show only rows that match"),
+    KeyRow("list.move-down", "down,j", "move(1)", "down", "Next row"),
+    KeyRow("list.move-up", "up,k", "move(-1)", "up", "Row before"),
+    KeyRow("list.move-page-down", "pagedown", "move_page(1)", "page down", "A page down"),
+    KeyRow("list.move-page-up", "pageup", "move_page(-1)", "page up", "A page up"),
+    KeyRow("list.move-top", "g,home", "move_end(True)", "top", "First row"),
+    KeyRow("list.move-bottom", "G,end", "move_end(False)", "bottom", "Last row"),
+    KeyRow("list.move-right", "right,l", "move_columns(1)", "columns", "Columns to the right"),
+    KeyRow("list.move-left", "left,h", "move_columns(-1)", "columns", "Columns to the left"),
+    KeyRow("list.open-row", "enter", "open_row", "open", "Open: a server's sessions, a session's details"),
+    KeyRow("list.show-details", "d", "show_details", "details", "Details on the whole screen"),
+    KeyRow("list.show-json", "y", "show_json", "JSON", "The row as JSON"),
+    KeyRow("list.copy-id", "Y", "copy_id", "copy id", "Copy the id"),
+    KeyRow("list.focus-pane", "tab", "focus_pane", "pane", "Into the details beside the list, and out again"),
+    KeyRow("list.toggle-pane", "i", "toggle_pane", "pane on/off", "Show or hide the details beside the list"),
+    KeyRow("list.mark-row", "space", "mark_row", "mark", "Mark or unmark the row"),
+    KeyRow("list.mark-range", "v", "mark_range", "range", "Mark from here, then to there"),
+    KeyRow("list.mark-shown", "asterisk", "mark_shown", "mark all", "Mark all rows shown"),
+    KeyRow("list.unmark-all", "U", "unmark_all", "unmark", "Take all marks away"),
+    KeyRow("list.sort-rows", "o", "sort_rows", "sort", "Sort by the next column"),
+    KeyRow("list.reverse-sort", "O", "reverse_sort", "reverse", "Turn the order round"),
+    KeyRow("list.choose-columns", "C", "later('list.choose-columns')", "columns", "Choose columns",
+           later="Choosing columns is not there yet; `l` and `h` scroll through all of them."),
+    KeyRow("list.open-filters", "F", "later('list.open-filters')", "filters", "Saved filters",
+           later="Saved filters are not there yet."),
+    KeyRow("list.toggle-trouble", "z", "toggle_trouble", "only trouble", "Only rows in trouble, or all"),
+    KeyRow("list.save-rows", "E", "later('list.save-rows')", "save", "Save the list as CSV or JSON",
+           later="Saving lists is not there yet; `dcvtui describe-sessions --output json` prints them."),
+)  # fmt: skip
+
+_SESSIONS = (
+    KeyRow("sessions.create-session", "n", "act('create')", "new", "Create sessions", is_writing=True),
+    KeyRow("sessions.delete-marked", "D", "act('delete')", "delete", "Delete the marked sessions",
+           is_writing=True),
+    KeyRow("sessions.edit-permissions", "p,e", "act('permissions')", "permissions",
+           "Who may do what in the session", is_writing=True),
+    KeyRow("sessions.show-screenshot", "s", "act('screenshot')", "screenshot", "See its screen"),
+    KeyRow("sessions.open-wall", "w", "later('sessions.open-wall')", "wall", "Screenshots of the rows shown",
+           later="The wall of screenshots is not there yet; `s` shows one session."),
+    KeyRow("sessions.connect-session", "c", "act('connect')", "connect", "Links and files to connect with"),
+    KeyRow("sessions.open-server", "S", "open_server", "its server", "The server it runs on"),
+)  # fmt: skip
+
+_SERVERS = (
+    KeyRow("servers.close-marked", "c", "act('close')", "close", "Keep new sessions off the marked servers",
+           is_writing=True),
+    KeyRow("servers.open-marked", "u", "act('open')", "open", "Let new sessions onto the marked servers",
+           is_writing=True),
+    KeyRow("servers.drain-marked", "R", "act('drain')", "drain",
+           "Close the marked servers and follow until no session is left", is_writing=True),
+    KeyRow("servers.create-session", "n", "act('create')", "new here", "Create a session on this server",
+           is_writing=True),
+)  # fmt: skip
+
+_ATTENTION = (
+    KeyRow("attention.apply-fix", "enter", "apply_fix", "do what the row names", "The fix named in the row"),
+)  # fmt: skip
+
+KEYS: tuple[KeyRow, ...] = (*_ANY, *_LIST, *_SESSIONS, *_SERVERS, *_ATTENTION)
+BY_ID = {row.id: row for row in KEYS}
+
+FOOT = (
+    "attention.apply-fix",
+    "list.open-row",
+    "sessions.create-session",
+    "sessions.delete-marked",
+    "sessions.edit-permissions",
+    "sessions.show-screenshot",
+    "sessions.connect-session",
+    "servers.close-marked",
+    "servers.open-marked",
+    "servers.drain-marked",
+    "servers.create-session",
+    "list.edit-filter",
+    "any.open-command",
+    "list.show-details",
+    "list.mark-row",
+    "list.toggle-trouble",
+    "list.sort-rows",
+    "list.toggle-pane",
+    "list.show-json",
+    "any.refresh-view",
+    "any.quit-console",
+)
+"""What the footer offers, the most useful first; `? help` is always at its end."""
+
+
+def bindings(*views: str) -> list[Binding]:
+    """The bindings of one or several views, for the widget or screen that has the actions."""
+    return [
+        Binding(row.keys, row.action, row.label, id=row.id, tooltip=row.tip, show=not row.later)
+        for row in KEYS
+        if row.view in views
+    ]
+
+
+def is_shown(binding_id: str | None, *, is_read_only: bool) -> bool:
+    """Whether footer and help offer this binding."""
+    row = BY_ID.get(binding_id or "")
+    return row is None or not (row.later or (is_read_only and row.is_writing))

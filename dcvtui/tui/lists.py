@@ -1,0 +1,246 @@
+"""What the lists of the console list: attention, sessions, servers, activity.
+
+Four definitions of one widget, `dcvtui.tui.fleet_list.FleetList`, each with the
+keys of its view.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any, ClassVar
+
+from textual import on
+from textual.binding import BindingType
+
+from dcvtui.activity import ActivityEntry
+from dcvtui.api.states import Availability, SessionState
+from dcvtui.api.text import visible
+from dcvtui.attention import AttentionItem
+from dcvtui.columns import Column
+from dcvtui.details import (
+    Detail,
+    activity_details,
+    attention_details,
+    server_details,
+    session_details,
+    since_text,
+)
+from dcvtui.fields import SERVER_COLUMNS, SESSION_COLUMNS, state_sign
+from dcvtui.fleet import ServerRecord, SessionRecord, Snapshot, server_wire, session_wire
+from dcvtui.query import Tags
+from dcvtui.tui.fleet_list import FleetList, ListDefinition
+from dcvtui.tui.keys import BY_ID, bindings
+from dcvtui.tui.table import FleetTable
+from dcvtui.watch import Watch
+
+# ------------------------------------------------------------------ sessions and servers
+
+
+def _session_details(session: SessionRecord, watch: Watch, now: datetime) -> list[Detail]:
+    return session_details(session, watch.snapshot.server_of(session), watch.since(session.key), now)
+
+
+def _session_tags(watch: Watch) -> Tags:
+    def tags(session: SessionRecord) -> Iterable[tuple[str, str]]:
+        server = watch.snapshot.server_of(session)
+        return server.tags if server else ()
+
+    return tags
+
+
+class SessionsList(FleetList):
+    """All sessions."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("sessions")]
+
+    definition_of = ListDefinition(
+        view="sessions",
+        title="Sessions",
+        columns=SESSION_COLUMNS,
+        nothing="No sessions. `n` creates one.",
+        details=_session_details,
+        wire=lambda session, watch: session_wire(session, watch.snapshot.server_of(session)),
+        tags=_session_tags,
+        is_trouble=lambda session: session.state not in (SessionState.READY, SessionState.DELETED),
+        is_hidden=lambda session: session.state == SessionState.DELETED,
+        sort="name",
+    )
+
+    def action_open_server(self) -> None:
+        """Go to the server of the session under the cursor."""
+        session = self.table.cursor_record
+        if session is not None and session.server_id:
+            self.post_message(self.Act("show-server", [session]))
+
+
+class ServersList(FleetList):
+    """All servers."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("servers")]
+
+    definition_of = ListDefinition(
+        view="servers",
+        title="Servers",
+        columns=SERVER_COLUMNS,
+        nothing="No servers: no agent has registered with this broker.",
+        details=lambda server, watch, now: server_details(server, watch.since(server.key), now),
+        wire=lambda server, _watch: server_wire(server),
+        tags=lambda _watch: lambda server: server.tags,
+        is_trouble=lambda server: server.availability != Availability.AVAILABLE,
+        sort="name",
+    )
+
+
+# ------------------------------------------------------------------ attention
+
+
+def _attention_subject(item: AttentionItem, snapshot: Snapshot) -> SessionRecord | ServerRecord | None:
+    return snapshot.sessions.get(item.key) if item.kind == "session" else snapshot.servers.get(item.key)
+
+
+def _attention_details(item: AttentionItem, watch: Watch, now: datetime) -> list[Detail]:
+    subject = _attention_subject(item, watch.snapshot)
+    if isinstance(subject, SessionRecord):
+        return _session_details(subject, watch, now)
+    if isinstance(subject, ServerRecord):
+        return server_details(subject, watch.since(subject.key), now)
+    return attention_details(item, now)
+
+
+def _attention_wire(item: AttentionItem, watch: Watch) -> Mapping[str, Any]:
+    subject = _attention_subject(item, watch.snapshot)
+    if isinstance(subject, SessionRecord):
+        return session_wire(subject, watch.snapshot.server_of(subject))
+    return server_wire(subject) if subject else {"Reason": item.reason}
+
+
+def _fix_text(item: AttentionItem, _now: datetime) -> str:
+    key = BY_ID[item.fix].keys.partition(",")[0]
+    return f"{key} {item.fix_label}"
+
+
+ATTENTION_COLUMNS: tuple[Column[AttentionItem], ...] = (
+    Column("NAME", lambda item, _now: visible(item.name), 20, narrow=14, wide=30, importance=0),
+    Column(
+        "STATE",
+        lambda item, _now: visible(item.state),
+        22,
+        narrow=14,
+        importance=1,
+        sign=lambda item: state_sign(item.state.partition(" ")[0]) or state_sign("UNKNOWN"),
+    ),
+    Column("SINCE", lambda item, now: since_text(item.since, now), 15, narrow=8, importance=3),
+    Column("REASON", lambda item, _now: visible(item.reason), 40, narrow=16, wide=100, importance=2),
+    Column("KEY", _fix_text, 18, narrow=12, importance=4),
+)
+
+
+class AttentionList(FleetList):
+    """What needs a person, worst first."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("attention"), *bindings("sessions", "servers")]
+
+    definition_of = ListDefinition(
+        view="attention",
+        title="Attention",
+        columns=ATTENTION_COLUMNS,
+        nothing="Nothing needs you.",
+        details=_attention_details,
+        wire=_attention_wire,
+        rank=lambda item: (item.trouble, item.since.moment.timestamp() if item.since else 0.0, item.name),
+    )
+
+    _OF_SESSIONS = frozenset({"delete", "permissions", "screenshot", "connect"})
+    _OF_SERVERS = frozenset({"close", "open", "drain"})
+
+    @property
+    def _kind(self) -> str:
+        item = self.table.cursor_record
+        return item.kind if item is not None else ""
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offer the keys of the kind of the row under the cursor."""
+        if action == "act" and parameters:
+            if parameters[0] in self._OF_SESSIONS:
+                return self._kind == "session"
+            # Creating belongs to the lists themselves.
+            return parameters[0] in self._OF_SERVERS and self._kind == "server"
+        if action == "open_server":
+            return self._kind == "session"
+        return action not in ("toggle_trouble",)
+
+    def acted_on(self, *, only_cursor: bool = False) -> list[Any]:
+        """What the marked items of the kind of the one under the cursor are about."""
+        items = super().acted_on(only_cursor=only_cursor)
+        subjects = [
+            _attention_subject(item, self._watch.snapshot) for item in items if item.kind == self._kind
+        ]
+        return [subject for subject in subjects if subject is not None]
+
+    @on(FleetTable.CursorMoved)
+    def offer_keys(self) -> None:
+        """Another row, other keys."""
+        self.refresh_bindings()
+
+    def action_apply_fix(self) -> None:
+        """Do what the row names."""
+        item = self.table.cursor_record
+        if item is None:
+            return
+        match item.fix:
+            case "sessions.delete-marked":
+                self.post_message(self.Act("delete", self.acted_on(only_cursor=True)))
+            case "servers.open-marked":
+                self.post_message(self.Act("open", self.acted_on(only_cursor=True)))
+            case "sessions.open-server":
+                self.action_open_server()
+            case "any.refresh-view":
+                self.post_message(self.Act("refresh", []))
+            case _:
+                self.action_open_row()
+
+    def action_open_row(self) -> None:
+        """Open the session or server the row is about."""
+        for subject in self.acted_on(only_cursor=True):
+            self.post_message(self.Opened(subject.key, subject))
+
+    def action_open_server(self) -> None:
+        """Go to the server of the session under the cursor."""
+        for session in self.acted_on(only_cursor=True):
+            if isinstance(session, SessionRecord) and session.server_id:
+                self.post_message(self.Act("show-server", [session]))
+
+
+# ------------------------------------------------------------------ activity
+
+ACTIVITY_COLUMNS: tuple[Column[ActivityEntry], ...] = (
+    Column("TIME", lambda entry, _now: f"{entry.time.astimezone():%H:%M:%S}", 8, importance=0),
+    Column("WHAT", lambda entry, _now: visible(entry.what), 12, importance=1),
+    Column("NAME", lambda entry, _now: visible(entry.name), 20, narrow=14, wide=30, importance=1),
+    Column("OUTCOME", lambda entry, _now: visible(entry.outcome), 34, narrow=16, wide=50, importance=1),
+    Column("DETAIL", lambda entry, _now: visible(entry.detail), 30, narrow=10, wide=80, importance=4),
+    Column("REQUEST", lambda entry, _now: visible(entry.request_id), 36, importance=8),
+)
+
+
+class ActivityList(FleetList):
+    """What was done here, and what changed in the fleet."""
+
+    definition_of = ListDefinition(
+        view="activity",
+        title="Activity",
+        columns=ACTIVITY_COLUMNS,
+        nothing="Nothing was done here, and nothing has changed yet.",
+        details=lambda entry, _watch, _now: activity_details(entry),
+        wire=lambda entry, _watch: {
+            "Time": entry.time.isoformat(),
+            "What": entry.what,
+            "Name": entry.name,
+            "Outcome": entry.outcome,
+            "Detail": entry.detail,
+            "RequestId": entry.request_id,
+        },
+        rank=lambda entry: -entry.number,
+    )
+
+
+LISTS: tuple[type[FleetList], ...] = (AttentionList, SessionsList, ServersList, ActivityList)
