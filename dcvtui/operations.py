@@ -92,16 +92,31 @@ class Batch:
         waiting = list(range(len(self._items)))
         if self._verb.needs_owner:
             waiting = await self._find_owners(waiting)
-        for start in range(0, len(waiting), ITEMS_PER_CALL):
-            chunk = waiting[start : start + ITEMS_PER_CALL]
+        while waiting:
             if self._is_cancelled or self._is_hopeless():
-                self._mark(waiting[start:], Outcome.NOT_SENT, self._why_not_sent())
+                self._mark(waiting, Outcome.NOT_SENT, self._why_not_sent())
                 break
+            chunk = self._next_chunk(waiting)
+            waiting = waiting[len(chunk) :]
             await self._send(chunk)
             if progress:
-                finished = len(self.results) - len(waiting) + start + len(chunk)
+                finished = len(self.results) - len(waiting)
                 progress(finished, len(self.results), [self.results[index] for index in chunk])
         return self.results
+
+    def _next_chunk(self, waiting: list[int]) -> list[int]:
+        """The next items of one call; one that names the same id again waits for the call after it.
+
+        In an answer the two could not be told apart when only one of them failed.
+        """
+        chunk = waiting[:ITEMS_PER_CALL]
+        seen: set[str] = set()
+        for position, index in enumerate(chunk):
+            identity = self.results[index].id
+            if identity and identity in seen:
+                return chunk[:position]
+            seen.add(identity)
+        return chunk
 
     async def _send(self, chunk: list[int]) -> None:
         self._mark(chunk, Outcome.NOT_KNOWN, "no answer yet")
@@ -230,21 +245,17 @@ class _Verb:
 
 
 def _read_by_id(items: Sequence[Item], answer: "Answer[Any]") -> list[_Fate | None]:
-    """Each item yields one entry in one of the two lists; equal ids are taken in order."""
-    fates: dict[str, list[_Fate]] = {}
+    """Each item yields one entry in one of the two lists; no id is in a call twice."""
+    fates: dict[str, _Fate] = {}
     for entry in answer.model.successful_list:
         identity = _id_of(entry)
-        fates.setdefault(identity, []).append(_Fate(identity, entry.to_wire()))
+        fates[identity] = _Fate(identity, entry.to_wire())
     for entry in answer.model.unsuccessful_list:
         identity = _id_of(entry)
         code = getattr(entry, "failure_code", None) or ""
         reason = entry.failure_reason or code or "no reason given"
-        fates.setdefault(identity, []).append(_Fate(identity, None, reason, code))
-    results: list[_Fate | None] = []
-    for item in items:
-        waiting = fates.get(str(item.get("SessionId") or item.get("ServerId") or ""))
-        results.append(waiting.pop(0) if waiting else None)
-    return results
+        fates[identity] = _Fate(identity, None, reason, code)
+    return [fates.get(str(item.get("SessionId") or item.get("ServerId") or "")) for item in items]
 
 
 def _id_of(entry: "models.WireModel") -> str:
@@ -254,28 +265,47 @@ def _id_of(entry: "models.WireModel") -> str:
 
 
 def _read_created(items: Sequence[Item], answer: "Answer[Any]") -> list[_Fate | None]:
-    """New sessions have ids the request did not know: they are told apart by what was asked for."""
-    fates: list[_Fate | None] = [None] * len(items)
-    free = list(range(len(items)))
+    """New sessions have ids the request did not know: they are told apart by what was asked for.
 
-    def assign(fate: _Fate, *likenesses: Mapping[str, Any]) -> None:
-        for likeness in (*likenesses, {}):
-            for index in free:
-                if all(_is_alike(items[index].get(name), value) for name, value in likeness.items()):
-                    fates[index] = fate
-                    free.remove(index)
-                    return
-
+    What a broker echoes decides in rounds, the surest likeness first, so that an entry that tells
+    little never takes the place of one that tells more.
+    """
+    claims: list[tuple[_Fate, Item]] = []
     for entry in answer.model.unsuccessful_list:
         echo = entry.create_session_request_data.to_wire() if entry.create_session_request_data else {}
-        name_and_owner = {name: echo[name] for name in ("Name", "Owner") if name in echo}
-        assign(_Fate("", None, entry.failure_reason or "no reason given"), echo, name_and_owner)
+        claims.append((_Fate("", None, entry.failure_reason or "no reason given"), echo))
     for entry in answer.model.successful_list:
         session = entry.to_wire()
-        known = {name: session[name] for name in ("Name", "Owner", "Type") if name in session}
-        assign(_Fate(entry.id or "", session), known)
+        claims.append((_Fate(entry.id or "", session), _only(session, "Name", "Owner", "Type")))
+    fates: list[_Fate | None] = [None] * len(items)
+    for is_like in (_is_whole_echo, _is_echo, _is_named_alike, _is_any):
+        remaining = []
+        for fate, echo in claims:
+            found = (i for i, item in enumerate(items) if fates[i] is None and is_like(item, echo))
+            index = next(found, None)
+            if index is None:
+                remaining.append((fate, echo))
+            else:
+                fates[index] = fate
+        claims = remaining
     return fates
 
 
-def _is_alike(sent: Any, echoed: Any) -> bool:
-    return sent == echoed or str(sent).casefold() == str(echoed).casefold()
+def _only(fields: Item, *names: str) -> Item:
+    return {name: fields[name] for name in names if name in fields}
+
+
+def _is_whole_echo(item: Item, echo: Item) -> bool:
+    return item.keys() == echo.keys() and _is_echo(item, echo)
+
+
+def _is_echo(item: Item, echo: Item) -> bool:
+    return bool(echo) and all(str(item.get(name)).casefold() == str(echo[name]).casefold() for name in echo)
+
+
+def _is_named_alike(item: Item, echo: Item) -> bool:
+    return _is_echo(item, _only(echo, "Name", "Owner"))
+
+
+def _is_any(_item: Item, _echo: Item) -> bool:
+    return True
