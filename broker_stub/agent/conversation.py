@@ -41,9 +41,9 @@ _LOOK_AGAIN_S = 5.0
 _CLOSE_WITHIN_S = 5.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Pace:
-    """How often an agent speaks, in seconds.
+    """How often an agent speaks, in seconds; a change holds from the next report on.
 
     Attributes:
         update_interval_s: Between two updates of the server block.
@@ -250,11 +250,10 @@ class Conversation:
 
     async def _report(self) -> None:
         """Sessions as soon as they change, everything at the interval (5.5 rule 6)."""
-        interval_s = self._pace.update_interval_s
         changed = self._backend.changed
         clock = asyncio.get_running_loop().time
         # Agents of one process that start together must not report together for ever.
-        due_at = clock() + interval_s * self._chance()
+        due_at = clock() + self._pace.update_interval_s * self._chance()
         try:
             while True:
                 wait_s = due_at - clock()
@@ -269,7 +268,7 @@ class Conversation:
                 changed.clear()
                 await self._watch.look()
                 if is_due or was_healthy != self._watch.is_healthy:
-                    due_at = clock() + interval_s
+                    due_at = clock() + self._pace.update_interval_s
                     await self._send_server()
                 await self._send_sessions(is_due=is_due)
         except ConnectionClosed:

@@ -5,6 +5,7 @@ The id is made once and made anew whenever the host's name or address changes
 servers carry theirs along.
 """
 
+import asyncio
 import fcntl
 import hashlib
 import json
@@ -46,7 +47,7 @@ class Identity:
 class IdentitySource(Protocol):
     """Where an agent gets its identity from, asked before each hello."""
 
-    def current(self) -> Identity:
+    async def current(self) -> Identity:
         """The identity as of now."""
         ...
 
@@ -65,7 +66,7 @@ class FixedIdentity:
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
 
-    def current(self) -> Identity:
+    async def current(self) -> Identity:
         """The identity as of now."""
         return self._identity
 
@@ -102,14 +103,18 @@ class IdentityFile:
         present = address()
         stored = self._read()
         if stored is None:
+            present = replace(present, ip=present.ip or "127.0.0.1")
             self._identity = Identity(new_id(), present, machine_fingerprint(new_id))
         else:
             self._identity = replace(stored, epoch=stored.epoch + 1)
         self._write()
 
-    def current(self) -> Identity:
+    async def current(self) -> Identity:
         """The identity as of now; a changed host name or address makes a new one."""
-        present, known = self._address(), self._identity
+        # Finding the host's own name may ask a name server that does not answer.
+        present, known = await asyncio.to_thread(self._address), self._identity
+        if not present.ip:  # the network is down: that is no new address
+            present = replace(present, ip=known.address.ip)
         if (present.hostname, present.ip) != (known.address.hostname, known.address.ip):
             self._identity = replace(
                 known, server_id=self._new_id(), previous_server_id=known.server_id, address=present
@@ -195,7 +200,8 @@ def lock_state(directory: Path) -> IO[bytes]:
         StateInUse: another process holds it.
         OSError: the directory cannot be made or written.
     """
-    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    # Its files are private each; owners of sessions must be able to pass through to theirs.
+    directory.mkdir(parents=True, exist_ok=True, mode=0o711)
     file = (directory / "agent.lock").open("ab")
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

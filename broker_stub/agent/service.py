@@ -112,6 +112,11 @@ class Agent:
         """End in good order: the broker is told, sessions live on."""
         self._stop.set()
 
+    def adjust(self, limits: Limits, update_interval_s: int) -> None:
+        """Take over settings that may change while a channel is open."""
+        self._watch.limits = limits
+        self._pace.update_interval_s = update_interval_s
+
     async def _keep_channel(self, start_after_s: float) -> None:
         await asyncio.sleep(start_after_s)
         await self._execution.recover()
@@ -173,7 +178,7 @@ class Agent:
         """Open a channel, say hello, and serve it until it ends; always raises why it did."""
         token = await self._access.token()
         await self._watch.look()
-        identity = self._identity.current()
+        identity = await self._identity.current()
         try:
             async with self._connection(token) as socket:
                 self._access.note_accepted()

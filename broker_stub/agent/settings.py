@@ -1,0 +1,321 @@
+"""`agent.conf`: its keys, their defaults, and everything that can be wrong with a file.
+
+The file is TOML in the form of the original product, with sections of our own
+(`backend`, `state`, `server`) beside its two. All errors are reported at once
+and end the program with status 78; unknown keys only warn.
+"""
+
+import difflib
+import re
+import sys
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+from pydantic_core import ErrorDetails
+
+DEFAULT_FILE = Path("/etc/dcv-session-manager-agent/agent.conf")
+FILE_VERSION = "0.1"
+EXIT_CONFIGURATION = 78
+_SLOW_INTERVAL_S = 120
+_MOST_STATEMENT_BYTES = 64 * 1024
+
+_ON_WINDOWS = sys.platform == "win32"
+
+
+class SettingsError(Exception):
+    """The file cannot be used; `problems` holds one sentence for each thing that is wrong."""
+
+    def __init__(self, problems: Iterable[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+def _path(value: Any) -> Any:
+    return Path(value) if isinstance(value, str) and value else value
+
+
+def _absolute(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError("must be an absolute path")
+    return value
+
+
+def _not_empty(value: str) -> str:
+    if not value.strip():
+        raise ValueError("must not be empty")
+    return value.strip()
+
+
+def _geometry(value: Any) -> Any:
+    if isinstance(value, str):
+        match = re.fullmatch(r"([1-9][0-9]{2,4})x([1-9][0-9]{2,4})", value)
+        if match is None:
+            raise ValueError("must be a size such as 1280x720")
+        return (int(match[1]), int(match[2]))
+    return value
+
+
+PathText = Annotated[Path, BeforeValidator(_path)]
+AbsolutePath = Annotated[Path, BeforeValidator(_path), AfterValidator(_absolute)]
+
+
+class Section(BaseModel):
+    """A part of the file. Types are taken as TOML has them: a number is no text."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+
+class AgentSection(Section):
+    """`[agent]`"""
+
+    broker_host: Annotated[str, AfterValidator(_not_empty)]
+    """DNS name or address of the broker, or of the load balancer before several."""
+    broker_port: int = Field(default=8445, ge=1, le=65535)
+    """The broker's port for agents."""
+    ca_file: PathText | None = None
+    """PEM of the CA behind the broker's certificate; without it the system's CAs are used."""
+    tls_strict: bool = True
+    """Whether the broker's certificate is checked at all."""
+    software_statement_path: PathText | None = None
+    """File with the software statement to register with, instead of the one every installation knows."""
+    tags_folder: AbsolutePath = Path(
+        r"C:\Program Files\NICE\DCVSessionManagerAgent\conf\tags"
+        if _ON_WINDOWS
+        else "/etc/dcv-session-manager-agent/tags/"
+    )
+    """Folder of files with this server's tags."""
+    init_folder: AbsolutePath = Path("/var/lib/dcv-session-manager-agent/init")
+    """Scripts that may be a virtual session's program."""
+    autorun_folder: AbsolutePath = Path(
+        r"C:\ProgramData\NICE\DCVSessionManagerAgent\autorun"
+        if _ON_WINDOWS
+        else "/var/lib/dcv-session-manager-agent/autorun"
+    )
+    """Programs that may be started in a new session."""
+    max_virtual_sessions: int = Field(default=-1, ge=-1)
+    """Most virtual sessions on this host; -1 for any number."""
+    max_concurrent_sessions_per_user: int = Field(default=1, ge=1)
+    """Most virtual sessions of one user on this host."""
+    broker_update_interval: int = Field(default=30, ge=1, le=3600)
+    """Seconds between two reports to the broker."""
+    enable_query_logged_in_users: bool = True
+    """Whether the users who are logged in on this host are reported."""
+    dcv_root: AbsolutePath = Path("/usr/bin/dcv")
+    """The DCV command line, or the folder it is in."""
+
+
+class LogSection(Section):
+    """`[log]`"""
+
+    level: Literal["error", "warning", "info", "debug", "trace"] = "info"
+    """How much is written."""
+    directory: AbsolutePath = Path(
+        r"C:\ProgramData\NICE\DCVSessionManagerAgent\log"
+        if _ON_WINDOWS
+        else "/var/log/dcv-session-manager-agent/"
+    )
+    """Folder of `agent.log`."""
+    rotation: Literal["hourly", "daily", "never"] | Annotated[int, Field(ge=1, le=1000)] = "daily"
+    """When a new file is begun, or how many old ones are kept."""
+    max_file_size: int = Field(
+        default=10_485_760, ge=1024, validation_alias=AliasChoices("max_file_size", "max-file-size")
+    )
+    """Bytes after which a new file is begun."""
+
+
+class BackendSection(Section):
+    """`[backend]`, ours: what runs the sessions."""
+
+    type: Literal["auto", "dcv", "xvfb", "xvnc", "simulated"] = "auto"
+    """`auto` takes what is installed."""
+    console: Literal["auto"] | bool = "auto"
+    """Whether console sessions are offered."""
+    session_user_mode: Literal["auto", "setuid", "same"] = "auto"
+    """Whether sessions run as their owners or all as the agent's user."""
+    geometry: Annotated[tuple[int, int], BeforeValidator(_geometry)] = (1280, 720)
+    """Screen of a new X session."""
+    simulated: dict[str, Any] = Field(default_factory=dict)
+    """Size and faults of a simulated fleet."""
+
+
+class StateSection(Section):
+    """`[state]`, ours."""
+
+    directory: AbsolutePath = Path("/var/lib/dcv-session-manager-agent/state")
+    """Where identity, journal and sessions are kept."""
+
+
+class ServerSection(Section):
+    """`[server]`, ours: what is reported instead of what was found."""
+
+    ip: str | None = None
+    """Address of this server."""
+    hostname: str | None = None
+    """Its host name."""
+    dns_name: str | None = None
+    """Its DNS name."""
+    endpoints: list[dict[str, Any]] | None = None
+    """Where clients reach its sessions: `ip_address`, `port`, `protocol`, `web_url_path`."""
+
+
+class AgentSettings(Section):
+    """All of `agent.conf`."""
+
+    agent: AgentSection
+    log: LogSection = LogSection()
+    backend: BackendSection = BackendSection()
+    state: StateSection = StateSection()
+    server: ServerSection = ServerSection()
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, what belongs to them in other files, and what should be said about them."""
+
+    settings: AgentSettings
+    statement: str | None = field(default=None, repr=False)
+    warnings: list[str] = field(default_factory=list)
+
+
+def load_settings(path: Path) -> Loaded:
+    """Read a configuration file.
+
+    Raises:
+        SettingsError: with everything that is wrong.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        content = tomllib.loads(text)
+    except OSError as error:
+        raise SettingsError([f"{path} cannot be read: {error.strerror}."]) from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError([f"{path} is not TOML: {error}."]) from None
+    problems: list[str] = []
+    warnings = _unknown_names(content)
+    version = content.pop("version", None)
+    if version is None:
+        warnings.append(f"version is missing; {FILE_VERSION!r} is assumed.")
+    elif version != FILE_VERSION:
+        problems.append(f"version is {version!r}; this agent reads version {FILE_VERSION!r}.")
+    settings = None
+    try:
+        settings = AgentSettings.model_validate({"agent": {}, **content})
+    except ValidationError as error:
+        problems += _sentences(error.errors(), text)
+    statement = None
+    if settings is not None:
+        statement = _statement(settings.agent.software_statement_path, problems)
+        warnings += _doubts(settings)
+    if settings is None or problems:
+        raise SettingsError(f"{path}: {problem}" for problem in problems)
+    return Loaded(settings, statement, warnings)
+
+
+def _statement(path: Path | None, problems: list[str]) -> str | None:
+    if path is None:
+        return None
+    try:
+        with path.open(encoding="ascii") as file:
+            text = file.read(_MOST_STATEMENT_BYTES).strip()
+    except OSError as error:
+        problems.append(f"agent.software_statement_path: {path} cannot be read: {error.strerror}.")
+        return None
+    except UnicodeDecodeError:
+        problems.append(f"agent.software_statement_path: {path} does not hold a software statement.")
+        return None
+    if not text:
+        problems.append(f"agent.software_statement_path: {path} is empty.")
+    return text
+
+
+def _doubts(settings: AgentSettings) -> list[str]:
+    agent = settings.agent
+    doubts = []
+    if not agent.tls_strict:
+        doubts.append("agent.tls_strict is false: the broker's certificate is not checked.")
+    elif agent.ca_file is None:
+        doubts.append(
+            "agent.ca_file is not set: the broker's certificate must come from one of the system's CAs."
+        )
+    if agent.broker_update_interval > _SLOW_INTERVAL_S:
+        doubts.append(
+            f"agent.broker_update_interval is {agent.broker_update_interval}: "
+            f"above {_SLOW_INTERVAL_S} s the broker's view of this host is old."
+        )
+    return doubts
+
+
+def _unknown_names(content: Mapping[str, Any]) -> list[str]:
+    """One warning for each section and key that means nothing here, with the nearest one that does."""
+    warnings = []
+    for section, fields in AgentSettings.model_fields.items():
+        model = fields.annotation
+        if not isinstance(content.get(section), Mapping) or not isinstance(model, type):
+            continue
+        known = set(model.model_fields) | {"max-file-size"} if section == "log" else set(model.model_fields)
+        warnings += [
+            f"{section}.{key} is unknown{_nearest(key, known)}."
+            for key in content[section]
+            if key not in known
+        ]
+    sections = set(AgentSettings.model_fields)
+    warnings += [
+        f"{name} is unknown{_nearest(name, sections)}."
+        for name in content
+        if name not in {*sections, "version"}
+    ]
+    return warnings
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    found = difflib.get_close_matches(name, sorted(known), 1)
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _sentences(errors: Iterable[ErrorDetails], text: str) -> list[str]:
+    """What is wrong, one sentence a key: a union reports every form that did not fit."""
+    found: dict[str, str] = {}
+    for error in errors:
+        place = [str(part) for part in error["loc"][:2]]
+        key = ".".join(place)
+        if key in found:
+            continue
+        line = _line_of(text, place)
+        where = f" (line {line})" if line else ""
+        if error["type"] == "missing":
+            found[key] = f"{key} is missing."
+        else:
+            said = error["msg"].removeprefix("Value error, ").removeprefix("Input ")
+            found[key] = f"{key}{where}: {said}; it is {_shown(error['input'])}."
+    return list(found.values())
+
+
+def _shown(value: Any) -> str:
+    text = repr(str(value) if isinstance(value, Path) else value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _line_of(text: str, place: list[str]) -> int | None:
+    """The line a key stands in. The TOML reader does not tell, so this looks for it in plain files."""
+    section, found = "", None
+    dotted = re.compile(rf"\s*{re.escape('.'.join(place))}\s*=")
+    plain = re.compile(rf"\s*[\"']?{re.escape(place[-1])}[\"']?\s*=")
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := re.match(r"\s*\[+\s*([^\]\s]+)\s*\]+", line):
+            section = header[1]
+            found = number if place == [section] else found
+        elif (dotted if not section else plain).match(line) and section in ("", place[0]):
+            return number
+    return found
