@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from textual import events, on
+from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
@@ -243,8 +243,9 @@ class ConnectDialog(ModalScreen[None]):
     def action_copy(self) -> None:
         """Put what is shown on the clipboard."""
         if text := self._ready():
-            self.run_worker(self._copy_text(text), group="copy", exclusive=True)
+            self._copy_text(text)
 
+    @work(group="copy", exclusive=True)
     async def _copy_text(self, text: str) -> None:
         key = self._key_of("connect.show-link")
         try:
@@ -293,8 +294,9 @@ class ConnectDialog(ModalScreen[None]):
         """Start the local viewer."""
         if self._open_viewer is not None and self._ready():
             text = connect.connection_file(self._session, self._token, self._user, self._route)
-            self.run_worker(self._start_viewer(self._open_viewer, text), group="viewer")
+            self._start_viewer(self._open_viewer, text)
 
+    @work(group="viewer")
     async def _start_viewer(self, open_viewer: OpenViewer, text: str) -> None:
         try:
             self._say(await open_viewer(text))
@@ -304,8 +306,9 @@ class ConnectDialog(ModalScreen[None]):
     def action_renew(self) -> None:
         """Ask for a new token."""
         self._say("asking for a token…")
-        self.run_worker(self._ask(self._user), group="token", exclusive=True)
+        self._ask(self._user)
 
+    @work(group="token", exclusive=True)
     async def _ask(self, user: str) -> None:
         try:
             self._session, self._token = await self._renew(user)
@@ -330,7 +333,7 @@ class ConnectDialog(ModalScreen[None]):
         if user := event.value.strip():
             self._leave_field()
             self._say(f"asking for a token of {user}…")
-            self.run_worker(self._ask(user), group="token", exclusive=True)
+            self._ask(user)
 
     def _leave_field(self) -> None:
         self.set_focus(None)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
@@ -266,8 +266,9 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
         self._evaluate()
 
     def _evaluate(self) -> None:
-        self.run_worker(self._preview(), group="preview", exclusive=True)
+        self._preview()
 
+    @work(group="preview", exclusive=True)
     async def _preview(self) -> None:
         field = self._field("requirements")
         while len(self._fleet) < len(self._servers):
@@ -342,8 +343,9 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
             self._field(next(iter(found))).editor.focus()
             return
         self._is_sending = True
-        self.run_worker(self._send(draft), group="send")
+        self._send(draft)
 
+    @work(group="send")
     async def _send(self, draft: SessionDraft) -> None:
         items = session_draft.requests(draft)
         self._say(f"sending {plural(len(items), 'request')}…")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from textual import work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
@@ -282,8 +283,9 @@ class ResultDialog(ModalScreen[bool]):
     def action_copy(self) -> None:
         """Copy a line for each item."""
         rows = "\n".join(result_row(result) for result in self._results)
-        self.run_worker(self._copy_rows(rows), group="copy", exclusive=True)
+        self._copy_rows(rows)
 
+    @work(group="copy", exclusive=True)
     async def _copy_rows(self, rows: str) -> None:
         if self._copy is not None:
             self.query_one("#said", Words).show(await said_of_copy(self._copy, rows))

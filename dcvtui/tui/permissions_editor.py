@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from rich.text import Text
-from textual import on
+from textual import on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
@@ -300,8 +300,9 @@ class PermissionsEditor(ModalScreen[PermissionsOutcome]):
     def _after_question(self, answer: Confirmation | None) -> None:
         if answer and self._submit:
             self._is_sending = True
-            self.run_worker(self._send(self._submit, self.text), group="send")
+            self._send(self._submit, self.text)
 
+    @work(group="send")
     async def _send(self, submit: Submit, text: str) -> None:
         self._say("sending…")
         try:

@@ -15,7 +15,7 @@ from rich.color import Color, ColorType
 from rich.color_triplet import ColorTriplet
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
+from textual import events, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical
@@ -173,8 +173,9 @@ class PictureView(Widget, can_focus=True):
         self._redraw()
 
     def _redraw(self) -> None:
-        self.run_worker(self._draw_again(), group="draw", exclusive=True)
+        self._draw_again()
 
+    @work(group="draw", exclusive=True)
     async def _draw_again(self) -> None:
         if (data := self._data) is None:
             return
@@ -320,8 +321,9 @@ class ScreenshotScreen(ModalScreen[None]):
 
     def action_refresh_picture(self) -> None:
         """Take new pictures; those shown stay until the new ones are there."""
-        self.run_worker(self._ask(), group="screenshot", exclusive=True)
+        self._ask()
 
+    @work(group="screenshot", exclusive=True)
     async def _ask(self) -> None:
         self._show_head("asking…")
         self._asked = self._wanted()
@@ -359,16 +361,18 @@ class ScreenshotScreen(ModalScreen[None]):
     def action_next_monitor(self) -> None:
         """Show the next display of the session."""
         self._monitor = (self._monitor + 1) % len(self._shots)
-        self.run_worker(self._show_next(), group="screenshot", exclusive=True)
+        self._show_next()
 
+    @work(group="screenshot", exclusive=True)
     async def _show_next(self) -> None:
         await self._show_shot()
         self._show_head()
 
     def action_save(self) -> None:
         """Ask for the full size and save it as PNG."""
-        self.run_worker(self._save(), group="save", exclusive=True)
+        self._save()
 
+    @work(group="save", exclusive=True)
     async def _save(self) -> None:
         self._show_head("saving…")
         name = file_stem(self._session.name or self._session.id, self._now().strftime("%Y%m%d-%H%M%S"))
