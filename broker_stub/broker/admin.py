@@ -61,6 +61,6 @@ def admin_app(tokens: Tokens) -> Starlette:
         routes=[
             Route("/api-clients", register, methods=["POST"]),
             Route("/api-clients", describe, methods=["GET"]),
-            Route("/api-clients/{client_id}", unregister, methods=["DELETE"]),
+            Route("/api-clients/{client_id:path}", unregister, methods=["DELETE"]),
         ]
     )

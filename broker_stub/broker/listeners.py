@@ -7,11 +7,12 @@ signals for each server and polls ten times a second; here it does neither.
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import os
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,10 @@ from starlette.types import ASGIApp
 
 from broker_stub import channel
 
+logger = logging.getLogger(__name__)
+
 KEEP_ALIVE_S = 65  # a little above the minute that load balancers keep idle connections
+_GOODBYE_S = 0.5
 _LONGEST_SOCKET_PATH = 100  # the system's limit is 108 bytes, 104 on some, with the end mark
 
 
@@ -135,6 +139,27 @@ class Listener(uvicorn.Server):
                 async with asyncio.timeout(1):
                     await self._stop.wait()
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Finish the requests under way, within the grace time.
+
+        uvicorn waits for connections instead, and a client that does not answer TLS's goodbye,
+        as an idle one may, would use up the grace time of every stop.
+        """
+        for server in self.servers:
+            server.close()
+        for listening in sockets or ():
+            listening.close()
+        state = self.server_state
+        for connection in list(state.connections):
+            connection.shutdown()
+        if not await _is_empty_within(state.tasks, self.config.timeout_graceful_shutdown or 0):
+            logger.warning("%d requests did not end in time and are broken off.", len(state.tasks))
+            for task in list(state.tasks):
+                task.cancel()
+        await _is_empty_within(state.connections, _GOODBYE_S)
+        for connection in list(state.connections):
+            connection.transport.abort()
+
     def request_stop(self) -> None:
         """Take no new connections, finish what is under way."""
         self.should_exit = True
@@ -144,6 +169,14 @@ class Listener(uvicorn.Server):
         """Begin to accept connections."""
         await super().startup(sockets)
         self.up.set()
+
+
+async def _is_empty_within(collection: Collection[object], seconds: float) -> bool:
+    loop = asyncio.get_running_loop()
+    ends_at = loop.time() + seconds
+    while collection and loop.time() < ends_at:  # noqa: ASYNC110  uvicorn tells nobody when one ends
+        await asyncio.sleep(0.01)
+    return not collection
 
 
 def _common(grace_s: int) -> dict[str, Any]:

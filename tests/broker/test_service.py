@@ -1,0 +1,302 @@
+"""The broker as a program: start, stop, kill and restart, administration, trouble with the store."""
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+import socket
+import sqlite3
+import ssl
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from broker_stub.broker.events import AgentConnected, ServerReported
+from broker_stub.broker.listeners import ListenError, local_url, open_socket, short_path
+from broker_stub.broker.service import prepare_working_path
+from broker_stub.broker.settings_file import SettingsError
+from tests.broker_process import BrokerProcess, broker_command, broker_process, write_config
+from tests.running import running_broker
+
+QUEUED = {"Name": "n", "Owner": "alice", "Type": "VIRTUAL", "EnqueueRequest": True}
+
+
+async def register(config: Path, name: str = "console") -> tuple[str, str]:
+    status, output, errors = await broker_command("register-api-client", "--config", config, "-cn", name)
+    assert status == 0, errors
+    found = re.search(r"client-id: (\S+)\n client-password: (\S+)\n\Z", output)
+    assert found
+    return found[1], found[2]
+
+
+async def token_for(broker: BrokerProcess, credentials: tuple[str, str]) -> str:
+    async with broker.client() as client:
+        answer = await client.post("/oauth2/token?grant_type=client_credentials", auth=credentials)
+        answer.raise_for_status()
+        return str(answer.json()["access_token"])
+
+
+async def post(broker: BrokerProcess, token: str, operation: str, body: Any) -> dict[str, Any]:
+    async with broker.client(token) as client:
+        answer = await client.post(f"/{operation}", json=body)
+        answer.raise_for_status()
+        found: dict[str, Any] = answer.json()
+        return found
+
+
+# ------------------------------------------------------------------ start and stop
+
+
+async def test_b37_c30_c49_kill_minus_9_forgets_nothing(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    async with broker_process(config) as broker:
+        credentials = await register(config)
+        token = await token_for(broker, credentials)
+        answer = await post(broker, token, "createSessions", [QUEUED, {**QUEUED, "Owner": "bob"}])
+        alice, bob = (session["Id"] for session in answer["SuccessfulList"])
+        before = await post(broker, token, "describeSessions", {})
+        page = await post(broker, token, "describeSessions", {"MaxResults": 1})
+        await post(broker, token, "deleteSessions", [{"SessionId": bob, "Owner": "bob"}])
+        assert await broker.stop(signal.SIGKILL) == -signal.SIGKILL
+    async with broker_process(config) as broker:
+        after = await post(broker, token, "describeSessions", {})
+        unchanged = {session["Id"]: session for session in before["Sessions"]}[alice]
+        found = {session["Id"]: session for session in after["Sessions"]}
+        assert found[alice] == unchanged
+        assert found[bob]["State"] == "DELETED"
+        rest = await post(broker, token, "describeSessions", {"NextToken": page["NextToken"]})
+        assert [session["Id"] for session in rest["Sessions"]] == [before["Sessions"][1]["Id"]]
+        assert await token_for(broker, credentials)
+        assert (await post(broker, token, "createSessions", [QUEUED]))["SuccessfulList"]
+
+
+async def test_b47_sigterm_ends_with_status_0(tmp_path: Path) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        async with broker_process(write_config(tmp_path)) as broker:
+            async with broker.client() as client:  # a connection kept alive does not hold the stop up
+                assert (await client.get("/health")).status_code == 200
+                assert await broker.stop(number) == 0
+    assert not (tmp_path / "broker" / "admin.sock").exists()
+
+
+async def test_b3_all_configuration_errors_at_once(tmp_path: Path) -> None:
+    config = write_config(
+        tmp_path, "enable-authorization = perhaps\nsession-screenshot-format = bmp\nfoo = 1\n"
+    )
+    status, output, errors = await broker_command("start", "--config", config)
+    assert (status, output) == (78, "")
+    lines = errors.splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("error: ") and line.endswith(".") for line in lines)
+    config.chmod(0o644)
+    status, _, errors = await broker_command("start", "--config", config)
+    assert (status, len(errors.splitlines())) == (78, 3)
+    status, _, errors = await broker_command("start", "--config", tmp_path / "nothing")
+    assert (status, len(errors.splitlines())) == (78, 1)
+
+
+async def test_a_port_that_is_taken_is_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        config = write_config(tmp_path, client_to_broker_connector_https_port=port)
+        status, _, errors = await broker_command("start", "--config", config)
+    assert status == 1
+    assert f"Cannot listen on 127.0.0.1 port {port}: Address already in use." in errors
+    assert "Traceback" not in errors
+
+
+async def test_a_second_broker_in_one_working_path_is_refused(tmp_path: Path) -> None:
+    async with running_broker(tmp_path):
+        status, _, errors = await broker_command("start", "--config", write_config(tmp_path))
+    assert status == 1
+    assert "Another broker is running" in errors
+    assert "Traceback" not in errors
+
+
+async def test_b7_the_working_path_is_for_the_broker_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b"
+    prepare_working_path(path)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    path.chmod(0o755)
+    with pytest.raises(SettingsError, match="mode 0755"):
+        prepare_working_path(path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="cannot be made"):
+        prepare_working_path(tmp_path / "file")
+
+
+async def test_the_database_of_a_newer_broker_is_left_alone(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    async with running_broker(tmp_path) as broker:
+        assert broker.url
+    with contextlib.closing(sqlite3.connect(tmp_path / "broker" / "broker.db")) as database, database:
+        database.execute("UPDATE schema_version SET version = 9999")
+    status, _, errors = await broker_command("start", "--config", config)
+    assert status == 78, errors
+    assert "Traceback" not in errors
+
+
+# ------------------------------------------------------------------ listeners
+
+
+async def test_b8_the_certificate_holds_for_every_name_and_the_chain_has_the_ca(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as broker:
+        for url in (broker.url, broker.agent_url):
+            port = int(url.rpartition(":")[2])
+            for name in ("127.0.0.1", "localhost", socket.gethostname()):
+                _, writer = await asyncio.open_connection(
+                    "127.0.0.1", port, ssl=broker.tls, server_hostname=name
+                )
+                tls = writer.get_extra_info("ssl_object")
+                assert tls.version() in ("TLSv1.2", "TLSv1.3")
+                writer.close()
+                await writer.wait_closed()
+        old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        old.load_verify_locations(broker.ca_file)
+        with pytest.warns(DeprecationWarning):
+            old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises((ssl.SSLError, ConnectionError)):
+            await asyncio.open_connection("127.0.0.1", port, ssl=old, server_hostname="localhost")
+
+
+async def test_b44_health_on_both_ports_while_stopping(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as broker:
+        for url in (broker.url, broker.agent_url):
+            answer = await broker.client.get(f"{url}/health")
+            assert (answer.status_code, answer.json()["status"]) == (200, "UP")
+        broker.broker._is_stopping = True
+        answer = await broker.client.get("/health")
+        assert (answer.status_code, answer.json()["status"]) == (503, "DOWN")
+        answer = await broker.client.post("/describeServers")
+        assert (answer.status_code, answer.json()) == (503, {"error": "Service unavailable"})
+
+
+async def test_random_ports_on_both_families(tmp_path: Path) -> None:
+    for host, shown in (
+        ("127.0.0.1", "127.0.0.1"),
+        ("0.0.0.0", "127.0.0.1"),  # noqa: S104  bound for a moment, accepts nothing
+        ("::1", "[::1]"),
+        ("::", "[::1]"),
+    ):
+        listener = open_socket(host, 0)
+        assert local_url(listener) == f"https://{shown}:{listener.getsockname()[1]}"
+        listener.close()
+    with pytest.raises(ListenError, match="Cannot listen on"):
+        open_socket("192.0.2.99", 0)
+
+
+async def test_a_deep_working_path_still_has_its_socket(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 100)
+    deep.mkdir()
+    config = write_config(deep)
+    async with running_broker(deep):
+        assert await register(config)
+        assert stat.S_IMODE((deep / "broker" / "admin.sock").stat().st_mode) == 0o600
+    with short_path(tmp_path / "admin.sock") as name:
+        assert name == str(tmp_path / "admin.sock")
+
+
+# ------------------------------------------------------------------ administration
+
+
+async def test_b13_b14_the_four_known_parsers_cut_the_credentials(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    async with running_broker(tmp_path) as broker:
+        for option in ("-cn", "--client-name", "--name"):
+            status, output, _ = await broker_command(
+                "register-api-client", option, f"x{option}", "--config", config
+            )
+            assert status == 0
+            id_line, password_line = output.splitlines()
+            client_id = output[output.index("client-id: ") + 11 : output.index(" client-password:")].strip()
+            assert id_line == f"client-id: {client_id}"
+            assert output.endswith("\n")
+            password = password_line.removeprefix(" client-password: ")
+            assert re.search(r"client-password:\s*(.+)\n", output)[1] == password  # type: ignore[index]  # it matches
+            assert broker.broker.tokens.clients.check(client_id, password)
+
+
+async def test_b15_b16_clients_are_listed_and_unregistered(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    async with running_broker(tmp_path) as broker:
+        client_id, _ = await register(config, 'with "quotes"')
+        token, _ = broker.broker.tokens.issue_access(client_id)
+        status, output, _ = await broker_command(
+            "unregister-api-client", "--client-id", client_id, "--config", config
+        )
+        assert (status, output) == (0, "Client ID unregistered.\n")
+        again = await broker_command("unregister-api-client", "-ci", client_id, "--config", config)
+        assert again[:2] == (0, "Client ID unregistered.\n")
+        answer = await broker.client.post("/describeServers", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status_code == 401
+        status, output, _ = await broker_command("describe-api-clients", "--config", config)
+        heading, _, listed = output.partition("\n")
+        assert heading == "Api clients"
+        assert listed.startswith("[ {\n")
+        assert {"name": 'with "quotes"', "id": client_id, "active": False} in json.loads(listed)
+        status, output, errors = await broker_command(
+            "unregister-api-client", "-ci", "no/body", "--config", config
+        )
+        assert (status, output, errors) == (1, "", "error: no API client with id no/body\n")
+        status, output, errors = await broker_command(
+            "register-api-client", "-cn", "test", "--config", config
+        )
+        assert (status, output, errors) == (1, "", 'error: an active API client named "test" exists\n')
+
+
+async def test_b24_no_broker_and_wrong_usage(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    status, output, errors = await broker_command("describe-api-clients", "--config", config)
+    assert (status, output) == (69, "")
+    assert errors.startswith("error: the broker is not running (no answer on ")
+    async with broker_process(config) as broker:
+        await broker.stop(signal.SIGKILL)
+        assert (await broker_command("describe-api-clients", "--config", config))[0] == 69
+    for arguments in (
+        ("register-api-client",),
+        ("register-api-client", "-cn", " "),
+        ("nothing",),
+        ("start", "-x"),
+    ):
+        assert (await broker_command(*arguments))[0] == 2
+
+
+# ------------------------------------------------------------------ store trouble
+
+
+async def test_b39_a_lost_database_refuses_changes_and_recovers(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as broker:
+        assert (await broker.client.post("/createSessions", json=[QUEUED])).status_code == 200
+        with contextlib.closing(sqlite3.connect(tmp_path / "broker" / "broker.db")) as greedy:
+            greedy.execute("BEGIN IMMEDIATE")
+            answer = await broker.client.post("/createSessions", json=[QUEUED], timeout=30)
+            assert (answer.status_code, answer.json()) == (503, {"error": "Service unavailable"})
+            assert (await broker.client.post("/describeSessions")).status_code == 200
+            assert (await broker.client.get("/health")).status_code == 503
+        async with asyncio.timeout(20):
+            while (await broker.client.get("/health")).status_code != 200:  # noqa: ASYNC110  polled as an operator does
+                await asyncio.sleep(0.05)
+        assert (await broker.client.post("/createSessions", json=[QUEUED])).status_code == 200
+
+
+def hello(server_id: str) -> AgentConnected:
+    server = {"ip": "192.0.2.1", "hostname": server_id, "endpoints": [], "tags": [], "host": {}}
+    return AgentConnected(
+        server_id, f"channel-{server_id}", {"server": server, "sessions": [], "openCommands": []}
+    )
+
+
+async def test_b37_closed_servers_stay_closed_over_a_restart(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as broker:
+        await broker.broker.coordinator.apply(hello("srv-1"))
+        answer = await broker.client.post("/closeServers", json=[{"ServerId": "srv-1"}])
+        assert answer.json()["SuccessfulList"] == [{"ServerId": "srv-1"}]
+    async with running_broker(tmp_path) as broker:
+        await broker.broker.coordinator.apply(hello("srv-1"))
+        (server,) = (await broker.client.post("/describeServers")).json()["Servers"]
+        assert server["UnavailabilityReason"] == "SERVER_CLOSED"
+        reported = ServerReported("srv-1", "another channel", full=True, server={})
+        await broker.broker.coordinator.apply(reported)
