@@ -13,7 +13,7 @@ import click
 
 from dcvtui import commands
 from dcvtui.errors import ProgramError
-from dcvtui.options import Commands, Given
+from dcvtui.options import Commands, Given, PipeClosed
 
 _OK, _NOT_UNDERSTOOD, _INTERRUPTED, _BAD_VALUE, _OTHER = 0, 2, 130, 252, 255
 
@@ -42,9 +42,9 @@ def cli(context: click.Context) -> int:
 def open_console(given: Given) -> int:
     """Open the console on the broker that the configuration names."""
     connection = given.connection()
-    from dcvtui.tui.app import run  # noqa: PLC0415  the screen's libraries, only for those who look at it
+    from dcvtui.tui import app  # noqa: PLC0415  the screen's libraries, only for those who look at it
 
-    return run(connection)
+    return app.run(connection)
 
 
 for command in commands.ALL:
@@ -53,10 +53,15 @@ for command in commands.ALL:
 
 def main() -> None:
     """Run the command line and exit."""
-    sys.exit(_outcome(sys.argv[1:]))
+    sys.exit(run(sys.argv[1:]))
 
 
-def _outcome(arguments: list[str]) -> int:
+def run(arguments: list[str]) -> int:
+    """Run one command line.
+
+    Returns:
+        The exit code; everything a person should know has been printed.
+    """
     for stream in (sys.stdout, sys.stderr):
         # A name from elsewhere must not end the program on a terminal that cannot show it.
         if hasattr(stream, "reconfigure"):
@@ -72,8 +77,8 @@ def _outcome(arguments: list[str]) -> int:
         return _usage_code(error)
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has had enough (`| head`). The rest goes nowhere, also what Python flushes at its end.
+    except (PipeClosed, BrokenPipeError):
+        # The rest goes nowhere, also what Python flushes at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _OK
     return int(code or _OK)

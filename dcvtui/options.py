@@ -130,6 +130,10 @@ class Command(click.Command):
         return super().invoke(ctx)
 
 
+class PipeClosed(Exception):  # noqa: N818  an event, not an error
+    """Whoever read the output has had enough, as `head` has."""
+
+
 class Commands(click.Group):
     """The group of all commands."""
 
@@ -142,7 +146,10 @@ class Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Take the global options out and run."""
         ctx.ensure_object(Given).take(ctx)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # click would end with 1
+            raise PipeClosed from None
 
 
 # ------------------------------------------------------------------ values

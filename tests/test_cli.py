@@ -1,0 +1,577 @@
+"""Command lines: what each sends, what it prints, and how it ends."""
+
+import asyncio
+import base64
+import io
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcvtui import cli
+from dcvtui.private_files import replace_private
+from tests.awkward_broker import Asked, AwkwardBroker, HangUp, awkward_broker, reply
+
+UUID = "3f0c6a34-0000-4000-8000-000000000001"
+SESSION = {"Id": UUID, "Name": "cad-1", "Owner": "ana", "Type": "VIRTUAL", "State": "READY"}
+
+
+async def empty(_asked: Asked) -> bytes:
+    return reply({"RequestId": "r", "SuccessfulList": [], "UnsuccessfulList": []})
+
+
+@pytest.fixture
+async def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[AwkwardBroker]:
+    """A recording broker that the environment leads to."""
+    async with awkward_broker(tmp_path, empty) as running:
+        monkeypatch.setenv("DCV_SM_BROKER_URL", running.url)
+        monkeypatch.setenv("DCV_SM_CLIENT_ID", "an-id")
+        monkeypatch.setenv("DCV_SM_CLIENT_PASSWORD", "a-secret")
+        monkeypatch.setenv("DCV_SM_CA_BUNDLE", str(running.ca_file))
+        yield running
+
+
+async def run(*arguments: str) -> int:
+    """Run a command line in a thread, as a command has an event loop of its own."""
+    return await asyncio.to_thread(cli.run, list(arguments))
+
+
+# ------------------------------------------------------------------ official command lines
+
+CREATE = ["create-session", "--name", "n", "--owner", "o"]
+CREATED: dict[str, Any] = {"Name": "n", "Owner": "o", "Type": "VIRTUAL"}
+BASE64 = base64.b64encode(b"[permissions]\n").decode()
+
+OFFICIAL: list[tuple[list[str], str, str, Any]] = [
+    (["describe-servers"], "POST", "/describeServers", {}),
+    (["describe-servers", "--server-ids", "a, b"], "POST", "/describeServers", {"ServerIds": ["a", "b"]}),
+    (
+        ["describe-servers", "--max-results", "5", "--next-token", "t"],
+        "POST",
+        "/describeServers",
+        {"MaxResults": 5, "NextToken": "t"},
+    ),
+    (["describe-sessions"], "POST", "/describeSessions", {}),
+    (
+        ["describe-sessions", "--session-ids", "a,b", "--owner", "ana", "--max-results", "1000"],
+        "POST",
+        "/describeSessions",
+        {"SessionIds": ["a", "b"], "Filters": [{"Key": "owner", "Value": "ana"}], "MaxResults": 1000},
+    ),
+    (["open-servers", "--server-ids", "a"], "POST", "/openServers", [{"ServerId": "a"}]),
+    (["close-servers", "--server-ids", "a,b"], "POST", "/closeServers", [{"ServerId": i} for i in "ab"]),
+    (
+        ["close-servers", "--server-ids", "a", "--force"],
+        "POST",
+        "/closeServers",
+        [{"ServerId": "a", "Force": True}],
+    ),
+    ([*CREATE, "--type", "Virtual"], "POST", "/createSessions", [CREATED]),
+    ([*CREATE, "--type", "CONSOLE"], "POST", "/createSessions", [CREATED | {"Type": "CONSOLE"}]),
+    (
+        [
+            *[*CREATE, "--type", "VIRTUAL", "--init-file-path", "start.sh", "--autorun-file", "run.sh"],
+            *["--autorun-file-arguments", "a b", "--autorun-file-arguments", "c", "--dcv-gl-enabled"],
+            *["--permissions-file", BASE64, "--requirements", "server:Host.Os.Family = 'windows'"],
+            *["--storage-root", "%home%", "--enqueue-request", "--max-concurrent-clients", "7"],
+        ],
+        "POST",
+        "/createSessions",
+        [
+            CREATED
+            | {
+                "InitFile": "start.sh",
+                "AutorunFile": "run.sh",
+                "AutorunFileArguments": ["a b", "c"],
+                "MaxConcurrentClients": 7,
+                "DcvGlEnabled": True,
+                "PermissionsFile": BASE64,
+                "Requirements": "server:Host.Os.Family = 'windows'",
+                "StorageRoot": "%home%",
+                "EnqueueRequest": True,
+            }
+        ],
+    ),
+    *(
+        (
+            [*CREATE, "--type", "virtual", spelling, "3", "--enqueue-request", "false"],
+            "POST",
+            "/createSessions",
+            [CREATED | {"MaxConcurrentClients": 3}],
+        )
+        for spelling in ("--max-concurrents-clients", "--max_concurrent-clients")
+    ),
+    (
+        ["delete-session", "--session-id", "s", "--owner", "ana", "--force"],
+        "POST",
+        "/deleteSessions",
+        [{"SessionId": "s", "Owner": "ana", "Force": True}],
+    ),
+    (
+        ["update-session-permissions", "--session-id", "s", "--owner", "ana", "--permission-file", BASE64],
+        "PUT",
+        "/sessionPermissions",
+        [{"SessionId": "s", "Owner": "ana", "PermissionsFile": BASE64}],
+    ),
+    (
+        ["get-session-connection-data", "--session-id", "s", "--user", "CORP\\ana"],
+        "GET",
+        "/sessionConnectionData/s/CORP%5Cana",
+        None,
+    ),
+    (
+        ["get-session-screenshots", "--session-ids", "a,b", "--max-width", "800", "--max-height", "600"],
+        "POST",
+        "/getSessionScreenshots",
+        [{"SessionId": identity, "MaxWidth": 800, "MaxHeight": 600} for identity in ("a", "b")],
+    ),
+    # Ours: a filter that the broker evaluates, and lists given in any way.
+    (
+        ["describe-sessions", "--tag", "team=cad", "--tag", "dcv:os=a=b"],
+        "POST",
+        "/describeSessions",
+        {"Filters": [{"Key": "tag:team", "Value": "cad"}, {"Key": "tag:dcv:os", "Value": "a=b"}]},
+    ),
+    (
+        ["open-servers", "--server-ids", "a,b", "--server-ids", "b", "--server-id", "c"],
+        "POST",
+        "/openServers",
+        [{"ServerId": identity} for identity in "abc"],
+    ),
+    ([*CREATE, "--type", "virtual", "--disable-retry-on-failure"], "POST", "/createSessions",
+     [CREATED | {"DisableRetryOnFailure": True}]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("line", "method", "path", "body"), OFFICIAL, ids=lambda value: str(value)[:40])
+async def test_each_command_line_produces_its_request(
+    broker: AwkwardBroker, line: list[str], method: str, path: str, body: Any
+) -> None:
+    await run(*line)
+    [asked] = broker.asked
+    assert (asked.method, asked.path) == (method, path)
+    assert (asked.json if asked.body else None) == body
+    assert asked.headers["authorization"] == "Bearer token-1"
+
+
+# ------------------------------------------------------------------ values
+
+
+async def test_ids_are_read_from_standard_input(
+    broker: AwkwardBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a\n\n b \n"))
+    await run("open-servers", "--server-ids", "-")
+    assert broker.asked[0].json == [{"ServerId": "a"}, {"ServerId": "b"}]
+
+
+async def test_a_permissions_file_is_a_path_standard_input_or_base64(
+    broker: AwkwardBroker, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "given.perm").write_bytes(b"[permissions]\n")
+    line = ["update-session-permissions", "--session-id", "s", "--owner", "o", "--permissions-file"]
+    standard_input = io.TextIOWrapper(io.BytesIO(b"[permissions]\n"))
+    monkeypatch.setattr(sys, "stdin", standard_input)
+    for value in (str(tmp_path / "given.perm"), "@-", BASE64):
+        await run(*line, value)
+    assert [asked.json[0]["PermissionsFile"] for asked in broker.asked] == [BASE64] * 3
+
+
+async def test_global_options_stand_before_and_after_the_verb_and_the_later_wins(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.answer = sessions_of(SESSION)
+    assert await run("--output", "csv", "describe-sessions", "--output", "ids") == 0
+    assert capsys.readouterr().out == UUID + "\n"
+    assert await run("--output", "ids", "--ca-bundle", str(broker.ca_file), "describe-sessions") == 0
+    assert capsys.readouterr().out == UUID + "\n"
+
+
+# ------------------------------------------------------------------ lists
+
+
+def sessions_of(*sessions: dict[str, Any]) -> Callable[[Asked], Any]:
+    async def pages(asked: Asked) -> bytes:
+        position = int(asked.json.get("NextToken", 0))
+        page: dict[str, Any] = {"RequestId": f"r{position}", "Sessions": [sessions[position]]}
+        if position + 1 < len(sessions):
+            page["NextToken"] = str(position + 1)
+        return reply(page)
+
+    return pages
+
+
+MANY = [
+    SESSION | {"Id": str(number), "Name": f"cad-{number}", "NumOfConnections": number} for number in range(3)
+]
+
+
+async def test_all_pages_are_followed_and_joined_in_a_pipe(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.answer = sessions_of(*MANY)
+    assert await run("describe-sessions") == 0
+    assert json.loads(capsys.readouterr().out) == {"Sessions": MANY, "RequestId": "r2"}
+
+
+async def test_one_page_is_given_with_its_token(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.answer = sessions_of(*MANY)
+    assert await run("describe-sessions", "--max-results", "1") == 0
+    assert json.loads(capsys.readouterr().out) == {"Sessions": MANY[:1], "NextToken": "1", "RequestId": "r0"}
+
+
+async def test_filter_sort_and_columns_work_over_all_pages(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.answer = sessions_of(*MANY)
+    line = ["describe-sessions", "--output", "tsv", "--columns", "name,clients"]
+    assert await run(*line, "--sort", "-clients", "--filter", "clients<2") == 0
+    assert capsys.readouterr().out == "name\tclients\ncad-1\t1\ncad-0\t0\n"
+
+
+async def test_sessions_are_filtered_by_the_tags_of_their_server(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server = {"Id": "x", "Tags": [{"Key": "team", "Value": "cad"}]}
+    broker.answer = sessions_of(MANY[0], MANY[1] | {"Server": server})
+    assert await run("describe-sessions", "--output", "ids", "--filter", "tag:team=cad") == 0
+    assert capsys.readouterr().out == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--filter", "(name:x"], "is not understood at column"),
+        (["--columns", "colour"], "There is no column 'colour'"),
+        (["--sort", "-colour"], "There is no column 'colour'"),
+        (["--output", "csv", "--output-format", "json"], "contradict each other"),
+    ],
+)
+async def test_a_value_that_prevents_the_command_ends_with_252(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str], options: list[str], words: str
+) -> None:
+    assert await run("describe-sessions", *options) == 252
+    assert words in capsys.readouterr().err
+    assert broker.asked == []
+
+
+# ------------------------------------------------------------------ results
+
+
+def deleting(*failed: str) -> Callable[[Asked], Any]:
+    async def answer(asked: Asked) -> bytes:
+        done = [
+            {"SessionId": i["SessionId"], "State": "DELETING"}
+            for i in asked.json
+            if i["SessionId"] not in failed
+        ]
+        not_done = [{"SessionId": identity, "FailureReason": "why \x1b[1m"} for identity in failed]
+        return reply({"RequestId": "r", "SuccessfulList": done, "UnsuccessfulList": not_done, "New": 1})
+
+    return answer
+
+
+DELETE = ["delete-session", "--owner", "ana", "--session-id", "a,b"]
+
+
+async def test_all_done_is_0_and_json_is_the_reply(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.answer = deleting()
+    assert await run(*DELETE) == 0
+    printed = json.loads(capsys.readouterr().out)
+    done = [{"SessionId": identity, "State": "DELETING"} for identity in "ab"]
+    assert printed == {"RequestId": "r", "New": 1, "SuccessfulList": done, "UnsuccessfulList": []}
+
+
+async def test_a_failed_item_is_3_or_0_for_compatibility(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.answer = deleting("b")
+    assert await run(*DELETE) == 3
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["UnsuccessfulList"][0]["FailureReason"] == "why \x1b[1m"
+    assert printed.err == "dcvtui: b: failed: why ␛[1m\n"
+    assert await run(*DELETE, "--compat-exit") == 0
+
+
+async def test_a_table_of_results(broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]) -> None:
+    broker.answer = deleting("b")
+    assert await run(*DELETE, "--output", "table") == 3
+    assert capsys.readouterr().out == "RESULT  ID  REASON\ndone    a\nfailed  b   why ␛[1m\n"
+    assert await run(*DELETE, "--output", "ids") == 3
+    assert capsys.readouterr().out == "a\n"
+    assert await run(*DELETE, "--output", "csv") == 3
+    assert capsys.readouterr().out == "result,id,reason\ndone,a,\nfailed,b,why ␛[1m\n"
+
+
+async def test_a_lost_answer_is_3_and_not_known(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def hang_up(_asked: Asked) -> bytes:
+        raise HangUp
+
+    broker.answer = hang_up
+    assert await run(*DELETE) == 3
+    assert "dcvtui: a: not known: The broker" in capsys.readouterr().err
+    assert len(broker.asked) == 1
+
+
+async def test_many_items_report_progress_on_standard_error(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broker.answer = deleting()
+    ids = ",".join(str(number) for number in range(60))
+    assert await run("delete-session", "--owner", "ana", "--session-ids", ids, "--output", "json") == 0
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == ["dcvtui: 50 of 60", "dcvtui: 60 of 60"]
+    assert len(json.loads(printed.out)["SuccessfulList"]) == 60
+
+
+async def test_read_only_refuses_changes_and_nothing_else(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await run("--read-only", *DELETE) == 252
+    assert "read-only, so nothing was sent" in capsys.readouterr().err
+    assert await run("--read-only", "describe-servers") == 0
+    assert [asked.path for asked in broker.asked] == ["/describeServers"]
+
+
+async def test_connection_data_is_a_table_of_links_or_the_reply(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = {"Session": SESSION | {"Server": {"Ip": "10.0.0.5", "Port": "8443"}}, "ConnectionToken": "t.k.n"}
+
+    async def answer(_asked: Asked) -> bytes:
+        return reply(data)
+
+    broker.answer = answer
+    line = ["get-session-connection-data", "--session-id", UUID, "--user", "bob"]
+    assert await run(*line) == 0
+    assert json.loads(capsys.readouterr().out) == data
+    assert await run(*line, "--output", "table") == 0
+    printed = capsys.readouterr().out
+    assert f"web          https://10.0.0.5:8443/?authToken=t.k.n#{UUID}\n" in printed
+    assert f"native       dcv://10.0.0.5:8443/?authToken=t.k.n#{UUID}\n" in printed
+    assert "valid until  not known" in printed
+
+
+async def test_screenshots_are_a_table_or_the_reply(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = {"Format": "png", "Data": "AAAA", "CreationTime": "2026-03-01T09:00:00.000Z", "Primary": True}
+    data = {
+        "RequestId": "r",
+        "SuccessfulList": [{"SessionScreenshot": {"SessionId": "a", "Images": [picture]}}],
+        "UnsuccessfulList": [{"GetSessionScreenshotRequestData": {"SessionId": "b"}, "FailureReason": "why"}],
+    }
+
+    async def answer(_asked: Asked) -> bytes:
+        return reply(data)
+
+    broker.answer = answer
+    line = ["get-session-screenshots", "--session-ids", "a,b"]
+    assert await run(*line) == 3
+    assert json.loads(capsys.readouterr().out) == data
+    assert await run(*line, "--output", "table", "--compat-exit") == 0
+    assert [row.split() for row in capsys.readouterr().out.splitlines()] == [
+        ["ID", "FORMAT", "BYTES", "TAKEN", "REASON"],
+        ["a", "png", "3", "2026-03-01T09:00:00.000Z"],
+        ["b", "why"],
+    ]
+
+
+# ------------------------------------------------------------------ how it ends
+
+
+@pytest.mark.parametrize(
+    ("line", "code", "words"),
+    [
+        (["--bogus"], 2, "No such option '--bogus'"),
+        (["nonsense"], 2, "No such command 'nonsense'"),
+        (["describe-sessions", "--bogus"], 2, "No such option '--bogus'"),
+        (["describe-sessions", "extra"], 2, "unexpected extra argument"),
+        (["create-session", "--name", "n"], 2, "Missing option '--owner'"),
+        (["open-servers", "--server-ids", " , "], 2, "names no id"),
+        (["describe-sessions", "--max-results", "0"], 252, "is not in the range"),
+        (["describe-sessions", "--tag", "x"], 252, "KEY=VALUE"),
+        (["--output", "xml", "describe-sessions"], 252, "'xml' is not one of"),
+        (
+            ["update-session-permissions", "--session-id", "s", "--permission-file", "./none"],
+            252,
+            "There is no file",
+        ),
+        (["--broker-url", "http://broker", "describe-sessions"], 252, "begins with http://"),
+        (["--trust-fingerprint", "ab", "describe-sessions"], 252, "64 hexadecimal digits"),
+        (["--conf", "/none.conf", "describe-sessions"], 1, "cannot be read"),
+        (["--profile", "none", "describe-sessions"], 253, "There is no profile 'none'"),
+        (["--ca-bundle", "/none.pem", "describe-sessions"], 253, "does not exist"),
+    ],
+)
+async def test_what_is_not_understood_is_one_sentence_and_its_code(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str], line: list[str], code: int, words: str
+) -> None:
+    assert await run(*line) == code
+    printed = capsys.readouterr()
+    assert words in printed.err
+    assert printed.out == ""
+    assert broker.asked == []
+
+
+async def test_no_configuration_is_253(capsys: pytest.CaptureFixture[str]) -> None:
+    assert await run("describe-sessions") == 253
+    assert capsys.readouterr().err.startswith("dcvtui: No broker is configured.")
+
+
+async def test_a_broker_that_is_not_reached_or_not_trusted_is_6(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DCV_SM_CA_BUNDLE")
+    for line in (["describe-sessions"], DELETE):
+        assert await run(*line) == 6
+        assert "--trust-fingerprint SHA256:" in capsys.readouterr().err
+    monkeypatch.setenv("DCV_SM_BROKER_URL", "https://127.0.0.1:9")
+    for line in (["describe-sessions"], DELETE):
+        assert await run(*line) == 6
+        printed = capsys.readouterr()
+        assert (printed.out, printed.err.count("\n")) == ("", 1)
+        assert "connection refused" in printed.err
+
+
+@pytest.mark.parametrize("line", [["describe-sessions"], DELETE])
+async def test_an_answer_that_is_an_error_is_254(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str], line: list[str]
+) -> None:
+    async def refused(_asked: Asked) -> bytes:
+        return reply({"error": "Unsupported filter"}, "400 Bad Request")
+
+    broker.answer = refused
+    assert await run(*line) == 254
+    assert "Unsupported filter" in capsys.readouterr().err
+
+
+async def test_no_check_of_the_certificate_warns_once(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DCV_SM_CA_BUNDLE")
+    assert await run("--no-verify-ssl", "describe-sessions") == 0
+    assert capsys.readouterr().err.count("--trust-fingerprint") == 1
+
+
+async def test_the_official_configuration_file_is_enough(
+    broker: AwkwardBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DCV_SM_BROKER_URL", "DCV_SM_CLIENT_ID", "DCV_SM_CLIENT_PASSWORD", "DCV_SM_CA_BUNDLE"):
+        monkeypatch.delenv(name)
+    path = tmp_path / "dcvsmcli.conf"
+    replace_private(
+        path,
+        f"[security]\nca-bundle = {broker.ca_file}\n[broker]\nurl = {broker.url}\n"
+        "[authentication]\nclient-id = conf-id\nclient-password = conf-secret\n",
+    )
+    assert await run("--conf", str(path), "describe-servers") == 0
+    basic = base64.b64encode(b"conf-id:conf-secret").decode()
+    assert broker.token_requests[0].headers["authorization"] == f"Basic {basic}"
+
+
+async def test_w14_no_token_or_secret_is_logged(
+    broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def answer(_asked: Asked) -> bytes:
+        return reply({"Session": SESSION, "ConnectionToken": "t.o.k"})
+
+    broker.answer = answer
+    line = ["get-session-connection-data", "--session-id", UUID, "--user", "bob", "--debug"]
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-m", "dcvtui", *line], capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 0
+    assert "sessionConnectionData" in done.stderr
+    for secret in ("a-secret", "token-1", "t.o.k"):
+        assert secret not in done.stderr
+
+
+# ------------------------------------------------------------------ start-up
+
+
+def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dcvtui", *arguments], capture_output=True, text=True, timeout=30, check=False
+    )
+
+
+def test_alone_it_prints_its_help_where_there_is_no_terminal() -> None:
+    done = fresh()
+    assert done.returncode == 0
+    assert done.stdout.startswith("Usage: dcvtui ")
+    assert done.stdout == fresh("--help").stdout == fresh("-h").stdout
+
+
+@pytest.mark.parametrize("line", [["--version"], ["--help"], ["describe-sessions", "--help"], ["--bogus"]])
+def test_help_and_version_load_nothing_heavy(line: list[str]) -> None:
+    code = (
+        "import sys\nfrom dcvtui import cli\n"
+        f"cli.run({line!r})\n"
+        "print(sorted({n.partition('.')[0] for n in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = done.stderr.splitlines()[-1]
+    for heavy in ("textual", "rich", "httpx", "authlib", "pydantic", "asyncio", "broker_stub"):
+        assert f"'{heavy}'" not in loaded
+
+
+async def test_lists_load_neither_models_nor_screen(broker: AwkwardBroker) -> None:
+    code = (
+        "import sys\nfrom dcvtui import cli\n"
+        "code = cli.run(['describe-sessions'])\n"
+        "print(code, sorted({n.partition('.')[0] for n in sys.modules}), file=sys.stderr)"
+    )
+    done = await asyncio.to_thread(
+        subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.startswith("0 [")
+    for heavy in ("textual", "rich", "authlib", "pydantic"):
+        assert f"'{heavy}'" not in done.stderr
+
+
+async def test_a_closed_pipe_ends_silently(broker: AwkwardBroker) -> None:
+    broker.answer = sessions_of(*(SESSION | {"Id": str(number), "Name": "x" * 5000} for number in range(60)))
+    line = f"{sys.executable} -m dcvtui describe-sessions | head -n 3; echo ${{PIPESTATUS[0]}}"
+    done = await asyncio.to_thread(
+        subprocess.run, ["bash", "-c", line], capture_output=True, text=True, timeout=60
+    )
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == ["{", '  "Sessions": [', "    {", "0"]
+
+
+async def test_ctrl_c_prints_what_was_done_and_what_is_not_known(broker: AwkwardBroker) -> None:
+    stuck = asyncio.Event()
+
+    async def second_hangs(asked: Asked) -> bytes:
+        if len(broker.asked) == 2:
+            stuck.set()
+            await asyncio.Event().wait()
+        answer: bytes = await deleting()(asked)
+        return answer
+
+    broker.answer = second_hangs
+    ids = ",".join(str(number) for number in range(120))
+    process = await asyncio.create_subprocess_exec(
+        *[sys.executable, "-m", "dcvtui", "delete-session", "--owner", "o", "--session-ids", ids],
+        *["--output", "csv"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    await asyncio.wait_for(stuck.wait(), 30)
+    process.send_signal(signal.SIGINT)
+    out, _ = await asyncio.wait_for(process.communicate(), 30)
+    results = [line.split(",")[0] for line in out.decode().splitlines()[1:]]
+    assert process.returncode == 130
+    assert results == ["done"] * 50 + ["not known"] * 50 + ["not sent"] * 20
