@@ -21,10 +21,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from starlette.applications import Starlette
-
 from broker_stub.broker import certificates
 from broker_stub.broker.admin import admin_app, socket_path
+from broker_stub.broker.agents import AgentChannels
 from broker_stub.broker.coordinator import Coordinator, utc_now
 from broker_stub.broker.events import Rules
 from broker_stub.broker.http_api import ApiRules, Health, HttpApi
@@ -37,8 +36,6 @@ from broker_stub.broker.settings import Settings
 from broker_stub.broker.settings_file import SettingsError
 from broker_stub.broker.store import SigningKey, Store
 from broker_stub.broker.throttle import Throttle
-from broker_stub.channel import AgentUnreachable
-from broker_stub.channel_commands import CommandResult
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +141,12 @@ class Broker:
         self.registry = await self._restored()
         self.tokens = await self._loaded_tokens()
         self.coordinator = Coordinator(self.registry, self.store, self._now)
-        self.agents = _NoAgents()
+        self.agents = AgentChannels(
+            self.coordinator,
+            self.tokens,
+            requires_token=settings.authorization.enable_agent_authorization,
+            now=self._now,
+        )
         self.coordinator.deliver = self.agents.deliver
         self.agent_app = self.agents.app
         self.client_app = await self._client_app()
@@ -299,19 +301,3 @@ def _only_broker_of(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-class _NoAgents:
-    """Stands in until the agent listener is there."""
-
-    app = Starlette()
-
-    def deliver(self, command: Any) -> None:
-        """Drop it."""
-
-    async def ask(self, server_id: str, *_: Any) -> CommandResult:
-        """No agent is there."""
-        raise AgentUnreachable(server_id)
-
-    def close_all(self, reason: str) -> None:
-        """Nothing to close."""
