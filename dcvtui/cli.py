@@ -7,12 +7,13 @@ what is to be done.
 
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
 from dcvtui import commands
-from dcvtui.errors import ProgramError
+from dcvtui.errors import ConfigError, ProgramError
 from dcvtui.options import Commands, Given, PipeClosed
 
 _OK, _NOT_UNDERSTOOD, _INTERRUPTED, _BAD_VALUE, _OTHER = 0, 2, 130, 252, 255
@@ -33,7 +34,7 @@ def cli(context: click.Context) -> int:
     """
     if context.invoked_subcommand is not None:
         return _OK
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not _is_on_terminal():
         click.echo(context.get_help())
         return _OK
     return open_console(context.obj)
@@ -45,6 +46,52 @@ def open_console(given: Given) -> int:
     from dcvtui.tui import app  # noqa: PLC0415  the screen's libraries, only for those who look at it
 
     return app.run(connection)
+
+
+@cli.command()
+@click.option(
+    "--no-ui", is_flag=True, help="Print one line of JSON when ready, and stay until a signal comes."
+)
+@click.option(
+    "--servers", type=click.IntRange(min=0), default=12, show_default=True, help="Simulated servers."
+)
+@click.option(
+    "--sessions", type=click.IntRange(min=0), help="Simulated sessions.  [default: some on each server]"
+)
+@click.option("--seed", type=int, default=7, show_default=True, help="Another number makes another fleet.")
+@click.option("--still", is_flag=True, help="Nothing changes by itself; what you do still works.")
+def demo(no_ui: bool, servers: int, sessions: int | None, seed: int, still: bool) -> int:
+    """Try everything on a fleet of simulated servers, with a broker of its own.
+
+    Nothing is left when it ends.
+    """
+    # The one place where the console's side knows our broker: it starts it, as a program beside it.
+    from broker_stub import demo as local  # noqa: PLC0415  as heavy as the rest, and only here
+
+    options = local.DemoOptions(servers=servers, sessions=sessions, seed=seed, is_still=still)
+    if no_ui:
+        return local.run_without_console(options)
+    if not _is_on_terminal():
+        raise click.UsageError(
+            "The demo opens the console, which needs a terminal. Take --no-ui without one."
+        )
+    try:
+        with local.start_demo(options) as fleet:
+            return _look_at(fleet.url, fleet.client_id, fleet.client_secret, fleet.ca_file)
+    except local.DemoError as error:
+        raise ProgramError(f"{error}.") from None
+
+
+def _look_at(url: str, client_id: str, client_secret: str, ca_file: Path) -> int:
+    from dcvtui.config import Connection, Credentials  # noqa: PLC0415  as above
+    from dcvtui.trust import Trust  # noqa: PLC0415  as above
+    from dcvtui.tui import app  # noqa: PLC0415  as above
+
+    return app.run(Connection("demo", url, Credentials(client_id, client_secret), Trust(ca_file=ca_file)))
+
+
+def _is_on_terminal() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 for command in commands.ALL:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TextIO
 
 from dcvtui.api.text import cell_width, visible
 from dcvtui.columns import Column
-from dcvtui.errors import ConfigError, NotTrusted, ProgramError, TimedOut, Unreachable
+from dcvtui.errors import BrokerError, ConfigError, NotTrusted, ProgramError, TimedOut, Unreachable
 from dcvtui.fields import SERVER_COLUMNS, SESSION_COLUMNS
 from dcvtui.fleet import server_record, session_record
 
@@ -46,7 +46,7 @@ def exit_code_of(error: ProgramError) -> int:
         return error.exit_code
     if isinstance(error, Unreachable | NotTrusted | TimedOut):
         return ExitCode.NOT_REACHED
-    return ExitCode.BROKER_ERROR
+    return ExitCode.BROKER_ERROR if isinstance(error, BrokerError) else ExitCode.OTHER
 
 
 class Format(StrEnum):

@@ -413,6 +413,8 @@ async def test_screenshots_are_a_table_or_the_reply(
         (["--conf", "/none.conf", "describe-sessions"], 1, "cannot be read"),
         (["--profile", "none", "describe-sessions"], 253, "There is no profile 'none'"),
         (["--ca-bundle", "/none.pem", "describe-sessions"], 253, "does not exist"),
+        (["demo", "--servers", "-1"], 252, "is not in the range"),
+        (["demo"], 252, "needs a terminal. Take --no-ui"),
     ],
 )
 async def test_what_is_not_understood_is_one_sentence_and_its_code(

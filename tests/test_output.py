@@ -178,6 +178,7 @@ def test_small_tables_are_made_visible_too() -> None:
         (NotAuthorized(""), ExitCode.BROKER_ERROR),
         (NotUnderstood(""), ExitCode.BROKER_ERROR),
         (Refused("", status=400, text=""), ExitCode.BROKER_ERROR),
+        (ProgramError(""), ExitCode.OTHER),
     ],
 )
 def test_every_error_has_its_exit_code(error: ProgramError, code: ExitCode) -> None:
