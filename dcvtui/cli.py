@@ -72,8 +72,8 @@ def demo(no_ui: bool, servers: int, sessions: int | None, seed: int, still: bool
     if no_ui:
         return local.run_without_console(options)
     if not _is_on_terminal():
-        raise click.UsageError(
-            "The demo opens the console, which needs a terminal. Take --no-ui without one."
+        raise ConfigError(
+            "The demo opens the console, which needs a terminal. Take --no-ui without one.", _BAD_VALUE
         )
     try:
         with local.start_demo(options) as fleet:
