@@ -139,6 +139,8 @@ class PermissionsEditor(ModalScreen[PermissionsOutcome]):
         self._known = context or Context(owner=owners.pop() if len(owners) == 1 else None)
         self._findings: list[Diagnostic] = []
         self._is_sending = False
+        self._said_of = text
+        """The text that the words above it are about."""
 
     @classmethod
     def for_new_session(cls, owner: str, text: str | None) -> "PermissionsEditor":
@@ -189,7 +191,8 @@ class PermissionsEditor(ModalScreen[PermissionsOutcome]):
             lines.append(f"and {more} more")
         self.query_one("#findings", Words).show("\n".join(lines))
         self.query_one("#difference", Words).show("\n".join(self._difference_lines()))
-        self._say("")
+        if self.text != self._said_of:
+            self._say("")
         self.refresh_bindings()
 
     def _difference_lines(self) -> list[str]:
@@ -203,6 +206,7 @@ class PermissionsEditor(ModalScreen[PermissionsOutcome]):
         return [finding for finding in self._findings if finding.level is Level.ERROR]
 
     def _say(self, text: str) -> None:
+        self._said_of = self.text
         self.query_one("#said", Words).show(text)
 
     def check_action(self, action: str, _parameters: tuple[object, ...]) -> bool | None:
