@@ -148,9 +148,9 @@ class XBackend:
     # ------------------------------------------------------------------ beginning
 
     def _make_folders(self) -> None:
-        self._settings.state_folder.mkdir(parents=True, exist_ok=True)
-        self._folders.mkdir(exist_ok=True)
+        self._folders.mkdir(parents=True, exist_ok=True)
         # Owners pass through to the cookie of their session; the umask may have taken that away.
+        self._settings.state_folder.chmod(0o711)
         self._folders.chmod(0o711)
 
     def _adopt(self) -> None:

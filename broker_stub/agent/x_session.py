@@ -19,7 +19,7 @@ from broker_stub.agent.owners import PATH, Owner, find_owner
 from broker_stub.agent.processes import Children, Process
 from broker_stub.agent.start_files import StartFileError, locate
 from broker_stub.agent.x_server import SERVER_VARIABLE, SESSION_VARIABLE
-from broker_stub.agent.x_state import SessionFolder, XSession
+from broker_stub.agent.x_state import SessionFolder, XSession, session_folders
 
 _ENDPOINT = Endpoint(port=8443)
 
@@ -127,6 +127,7 @@ async def start_session(
     folder.make()
     folder.write_permissions(spec.permissions)
     folder.write_authority(x_server.authority_record(x_server.new_cookie()), plan.owner)
+    await asyncio.to_thread(_check_reach, plan.owner, folder.authority)
     log = folder.open_log()
     try:
         server = await x_server.start_x_server(
@@ -156,6 +157,14 @@ async def start_session(
     finally:
         os.close(log)
     return session
+
+
+def _check_reach(owner: Owner, authority: Path) -> None:
+    if not owner.may("-r", authority):
+        raise BackendError(
+            Failure.INTERNAL,
+            f"{owner.name} cannot pass through to {authority}: a folder above it needs chmod a+x",
+        )
 
 
 def _record(
@@ -225,6 +234,13 @@ async def wait_for_end(session: XSession) -> None:
         for wait in waits:
             wait.cancel()
         await asyncio.gather(*waits, return_exceptions=True)
+
+
+async def end_all_sessions(state_folder: Path) -> None:
+    """End every session kept below a state folder at once, for whoever takes the whole place away."""
+    folders = state_folder / "sessions"
+    if folders.is_dir():
+        await asyncio.gather(*(clear_session(folder, None, 0.0) for folder in session_folders(folders)))
 
 
 async def clear_session(folder: SessionFolder, display: int | None, grace_s: float) -> None:

@@ -1,0 +1,130 @@
+"""Agents for the servers of a simulated fleet: all in one process, each with a channel of its own.
+
+An agent can go away and come back, once or again and again; that is the one
+fault a backend cannot play.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from broker_stub.agent.access import BrokerAccess
+from broker_stub.agent.conversation import Pace
+from broker_stub.agent.identity import Address, FixedIdentity, Identity
+from broker_stub.agent.service import Agent
+from broker_stub.agent.simulated_fleet import Role
+from broker_stub.agent.simulated_server import SimulatedServer
+from broker_stub.agent.watch import Limits
+
+_SESSIONS_PER_USER = 10
+"""The shipped default is 1, too few for an operator who tries things under one name."""
+
+
+class SimulatedFacts:
+    """What a simulated server's agent reads of its host.
+
+    Args:
+        server: The host.
+    """
+
+    def __init__(self, server: SimulatedServer) -> None:
+        self._server = server
+
+    async def read(self) -> dict[str, Any]:
+        """See `HostFacts.read`."""
+        return self._server.host_facts()
+
+    def has_outside_user(self) -> bool:
+        """See `HostFacts.has_outside_user`."""
+        return False
+
+
+class SimulatedAgent:
+    """The agent of one simulated server, which may be away.
+
+    Args:
+        server: Its host and backend.
+        access: How to get to the broker, shared by all agents of the process.
+        pace: How often it speaks.
+    """
+
+    def __init__(self, server: SimulatedServer, access: BrokerAccess, pace: Pace) -> None:
+        self.server = server
+        self._access = access
+        self._pace = pace
+        self._agent: Agent | None = None
+        self._may_run = asyncio.Event()
+        self._may_run.set()
+        self._runs = 0
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker has accepted it and its channel is open."""
+        return self._agent is not None and self._agent.is_connected
+
+    def leave(self) -> None:
+        """Go away until `come_back`; the broker is told, as by a host that shuts down."""
+        self._may_run.clear()
+        if self._agent is not None:
+            self._agent.stop()
+
+    def come_back(self) -> None:
+        """Connect again, with the same identity."""
+        self._may_run.set()
+
+    async def flap(self, every_s: float) -> None:
+        """Go away and come back again and again, until cancelled."""
+        while True:
+            await asyncio.sleep(every_s)
+            self.leave()
+            await asyncio.sleep(every_s)
+            self.come_back()
+
+    async def run(self, start_after_s: float = 0.0) -> None:
+        """Keep a channel whenever it is not away, until cancelled."""
+        while True:
+            await self._may_run.wait()
+            self._runs += 1
+            self._agent = self._new_agent()
+            await self._agent.run(start_after_s if self._runs == 1 else 0.0)
+
+    def _new_agent(self) -> Agent:
+        plan = self.server.plan
+        address = Address(plan.hostname, plan.ip, f"{plan.hostname}.example.net")
+        identity = Identity(plan.server_id, address, plan.fingerprint, epoch=self._runs)
+        return Agent(
+            FixedIdentity(identity),
+            self._access,
+            self.server,
+            SimulatedFacts(self.server),
+            tags=lambda: plan.tags,
+            limits=Limits(plan.max_virtual_sessions, _SESSIONS_PER_USER),
+            pace=self._pace,
+        )
+
+
+@contextlib.asynccontextmanager
+async def running_agents(agents: Sequence[SimulatedAgent], spread_s: float = 0.0) -> AsyncIterator[None]:
+    """Run agents inside the block; at its end all take their leave of the broker.
+
+    Args:
+        agents: The agents.
+        spread_s: Over how many seconds their starts are spread.
+    """
+    tasks = [
+        asyncio.create_task(agent.run(spread_s * index / len(agents))) for index, agent in enumerate(agents)
+    ]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def leave_by_role(agents: Sequence[SimulatedAgent]) -> None:
+    """Those whose part in the story it is go away now."""
+    for agent in agents:
+        if agent.server.plan.role is Role.UNREACHABLE:
+            agent.leave()
