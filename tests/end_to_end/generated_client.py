@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class GeneratedClient:
         raw = json.loads(answer.raw_data.decode("utf-8"), parse_constant=_no_json)
         assert faults(self._definition, schema, raw) == []
         # The client has read all of it: what it would write is what came.
-        assert _plain(answer.data.to_dict()) == _plain(raw)
+        assert _plain(answer.data.to_dict()) == raw
         self.answered.add(schema)
         return answer.data
 
@@ -106,7 +107,11 @@ def _no_json(text: str) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """A value without the difference between a time and its text."""
-    return json.loads(
-        json.dumps(value, default=lambda time: f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03}Z")
-    )
+    """What the client read as JSON has it: times as text, without the nulls that it adds by itself."""
+    if isinstance(value, dict):
+        return {name: _plain(item) for name, item in value.items() if item is not None}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    if isinstance(value, datetime):
+        return f"{value:%Y-%m-%dT%H:%M:%S}.{value.microsecond // 1000:03}Z"
+    return value
