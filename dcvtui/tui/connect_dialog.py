@@ -14,7 +14,6 @@ from textual import events, on, work
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
-from textual.timer import Timer
 from textual.widgets import Input
 
 from dcvtui import connect
@@ -36,7 +35,6 @@ FILE: Final = "file"
 _BARE: Final = "\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[0m\x1b[H\x1b[2J\x1b[?7h"
 _BARE_END: Final = "\x1b[?7l"
 _LEAVE_BARE: Final = "\x1b[H\x1b[2J"
-_PAINTED_AFTER_S: Final = 0.15
 _MOUSE_ON: Final = "\x1b[?1000h\x1b[?1003h\x1b[?1015h\x1b[?1006h"
 
 Renew = Callable[[str], Awaitable[tuple[Mapping[str, Any], str]]]
@@ -66,19 +64,21 @@ class LinkScreen(Screen[None]):
         super().__init__()
         self.text = "\n".join(visible(line) for line in text.split("\n"))
         self._has_mouse = has_mouse
-        self._writing: Timer | None = None
 
-    def on_resize(self, _event: events.Resize) -> None:
-        """Write the text once Textual has come to rest: it paints the empty screen several times."""
-        if self._writing:
-            self._writing.stop()
-        self._writing = self.set_timer(_PAINTED_AFTER_S, self._write_text)
+    def _compositor_refresh(self) -> None:
+        """Write the text over each empty screen that Textual paints.
+
+        Textual breaks a long line into rows of its own, and nothing public tells when it has painted;
+        a test in a pseudo-terminal holds this to its promise.
+        """
+        super()._compositor_refresh()
+        if self.is_current:
+            self._write_text()
 
     def _write_text(self) -> None:
         self._write(_BARE + self.text.replace("\n", "\r\n") + _BARE_END)
 
     def _write(self, sequence: str) -> None:
-        # Textual breaks a long line into rows of its own; its driver has no other way past that.
         if (driver := self.app._driver) is not None:
             driver.write(sequence)
             driver.flush()
@@ -104,15 +104,11 @@ class ConnectDialog(ModalScreen[None]):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "copy", "copy", id="connect.copy-link", tooltip="Put it on the terminal's clipboard"),
         Binding("v", "show_link", "bare link", id="connect.show-link", tooltip="Alone on a cleared screen"),
-        Binding("s", "save", "save file", id="connect.save-file", tooltip="Save a .dcv file for the viewer"),
-        Binding("tab", "next_form", "next form", id="connect.next-form", tooltip="Web, native or file"),
-        Binding(
-            "r", "renew", "new token", id="connect.renew-token", tooltip="Ask the broker for a new token"
-        ),
-        Binding(
-            "o", "open_viewer", "open viewer", id="connect.open-viewer", tooltip="Start the local viewer"
-        ),
-        Binding("u", "edit_user", "other user", id="connect.edit-user", tooltip="A token for another user"),
+        Binding("s", "save", "save", id="connect.save-file", tooltip="Save a .dcv file for the viewer"),
+        Binding("tab", "next_form", "form", id="connect.next-form", tooltip="Web, native or file"),
+        Binding("r", "renew", "renew", id="connect.renew-token", tooltip="Ask the broker for a new token"),
+        Binding("o", "open_viewer", "viewer", id="connect.open-viewer", tooltip="Start the local viewer"),
+        Binding("u", "edit_user", "user", id="connect.edit-user", tooltip="A token for another user"),
         Binding("escape,q", "close", "close", id="any.close-top", key_display="esc"),
     ]
 
@@ -175,7 +171,7 @@ class ConnectDialog(ModalScreen[None]):
             FormField("Valid", Words(id="valid"), id="life"),
             foot=KeyLine(
                 "connect.copy-link", "connect.show-link", "connect.save-file", "connect.next-form",
-                "connect.renew-token", "connect.edit-user", "connect.open-viewer", "any.close-top",
+                "connect.edit-user", "connect.renew-token", "connect.open-viewer", "any.close-top",
             ),
         )  # fmt: skip
 

@@ -116,6 +116,7 @@ class FormField(Vertical):
     DEFAULT_CSS = """
     FormField { height: auto; }
     FormField > Horizontal { height: auto; }
+    FormField > Horizontal > Words { width: 1fr; }
     FormField .field-label { width: 15; color: $text-muted; }
     FormField.-active .field-label { color: $text-accent; text-style: bold; }
     FormField > .field-note, FormField > .field-fault { padding-left: 15; }
