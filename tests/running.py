@@ -3,9 +3,10 @@
 Used by tests of every part that talks to a broker; no mocks.
 """
 
+import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,12 @@ class RunningBroker:
     def tls(self) -> ssl.SSLContext:
         """A context that trusts the broker, for clients of a test's own."""
         return ssl.create_default_context(cafile=str(self.ca_file))
+
+    async def until(self, holds: Callable[[], Any], within_s: float = 20) -> None:
+        """Wait until something holds; looks every 10 ms."""
+        async with asyncio.timeout(within_s):
+            while not holds():  # noqa: ASYNC110  conditions of other parts have no event to wait for
+                await asyncio.sleep(0.01)
 
     async def token(self) -> str:
         """Another access token of the registered client."""

@@ -42,7 +42,6 @@ from dcvtui.api.models import (
 from dcvtui.api.states import SessionState
 
 PERMISSIONS_ANSWER_S = 5.0
-SCREENSHOT_LIMIT_S = 10.0
 SCREENSHOTS_PER_AGENT = 2
 _PAGE = 1000
 _AT_A_TIME = 25  # items decided before other requests get their turn
@@ -62,12 +61,13 @@ class AsksAgents(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ScreenshotDefaults:
-    """What a screenshot request gets when it does not say."""
+class ScreenshotRules:
+    """What a screenshot request gets when it does not say, and how long it may take."""
 
     max_width: int = 160
     max_height: int = 100
     format: str = "png"
+    limit_s: float = 10.0
 
 
 class Operations:
@@ -78,7 +78,7 @@ class Operations:
         tokens: Makes connection tokens.
         pages: Makes and reads `NextToken`.
         agents: Asked for screenshots.
-        screenshots: Defaults for them.
+        screenshots: Defaults and limits for them.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Operations:
         tokens: Tokens,
         pages: PageTokens,
         agents: AsksAgents,
-        screenshots: ScreenshotDefaults,
+        screenshots: ScreenshotRules,
     ) -> None:
         self._coordinator = coordinator
         self._registry = coordinator.registry
@@ -261,8 +261,9 @@ class Operations:
         if turn is None:
             turn = self._turns[server_id] = asyncio.Semaphore(SCREENSHOTS_PER_AGENT)
         # The wait for a turn counts: the caller is promised an answer within the limit.
-        async with asyncio.timeout(SCREENSHOT_LIMIT_S), turn:
-            result = await self._agents.ask(server_id, "getSessionScreenshot", payload, SCREENSHOT_LIMIT_S)
+        limit_s = self._screenshots.limit_s
+        async with asyncio.timeout(limit_s), turn:
+            result = await self._agents.ask(server_id, "getSessionScreenshot", payload, limit_s)
         if not result.success:
             raise ChannelError(result.message or result.code)
         return _images(result.data)

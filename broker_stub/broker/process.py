@@ -12,7 +12,7 @@ from broker_stub.broker.listeners import ListenError
 from broker_stub.broker.service import Broker
 from broker_stub.broker.settings import Settings
 from broker_stub.broker.settings_file import SettingsError
-from broker_stub.broker.store import StoreTooNew
+from broker_stub.broker.store import StoreTooNew, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ async def _run(settings: Settings, ready_fd: int | None) -> int:
     except (SettingsError, StoreTooNew) as error:
         logger.error("%s", error)  # noqa: TRY400  the sentence is all there is to say
         return _EXIT_CONFIGURATION
-    except ListenError as error:
+    except (ListenError, StoreUnavailable) as error:
         logger.error("%s", error)  # noqa: TRY400  the sentence is all there is to say
         return _EXIT_FAILED
     gc.freeze()  # what was loaded stays: no collection need look at it again

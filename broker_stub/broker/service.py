@@ -29,7 +29,7 @@ from broker_stub.broker.events import Rules
 from broker_stub.broker.http_api import ApiRules, Health, HttpApi
 from broker_stub.broker.listeners import Listener, ListenError, local_url, open_socket, short_path
 from broker_stub.broker.oauth import Tokens
-from broker_stub.broker.operations import Operations, ScreenshotDefaults
+from broker_stub.broker.operations import Operations, ScreenshotRules
 from broker_stub.broker.page_tokens import PageTokens
 from broker_stub.broker.registry import Registry
 from broker_stub.broker.settings import Settings
@@ -206,7 +206,7 @@ class Broker:
             self.tokens,
             PageTokens(await _page_secret(self.store, self._now)),
             self.agents,
-            ScreenshotDefaults(
+            ScreenshotRules(
                 client.screenshot_max_width, client.screenshot_max_height, client.screenshot_format
             ),
         )
@@ -226,6 +226,11 @@ class Broker:
         if self.coordinator.is_store_down:
             return Health("the database cannot be written")
         return Health()
+
+    @property
+    def requests_under_way(self) -> int:
+        """How many requests wait for their answer, open channels of agents included."""
+        return sum(len(listener.server_state.tasks) for listener, _ in self._listeners)
 
     def _names(self) -> list[str]:
         return certificates.local_names(self._settings.tls.extra_names)

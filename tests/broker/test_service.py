@@ -19,7 +19,8 @@ from broker_stub.broker.listeners import ListenError, local_url, open_socket, sh
 from broker_stub.broker.service import prepare_working_path
 from broker_stub.broker.settings_file import SettingsError
 from tests.broker_process import BrokerProcess, broker_command, broker_process, write_config
-from tests.running import running_broker
+from tests.hosts import B, running_hosts
+from tests.running import RunningBroker, running_broker
 
 QUEUED = {"Name": "n", "Owner": "alice", "Type": "VIRTUAL", "EnqueueRequest": True}
 
@@ -172,6 +173,51 @@ async def test_b44_health_on_both_ports_while_stopping(tmp_path: Path) -> None:
         assert (answer.status_code, answer.json()["status"]) == (503, "DOWN")
         answer = await broker.client.post("/describeServers")
         assert (answer.status_code, answer.json()) == (503, {"error": "Service unavailable"})
+
+
+async def test_requests_under_way_are_answered_before_the_end(tmp_path: Path) -> None:
+    async with running_broker(tmp_path) as broker:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", int(broker.url.rpartition(":")[2]), ssl=broker.tls
+        )
+        head = (
+            f"POST /describeServers HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {await broker.token()}\r\n"
+        )
+        writer.write(f"{head}Content-Length: 2\r\n\r\n{{".encode())
+        await broker.until(lambda: broker.broker.requests_under_way)
+        stopping = asyncio.create_task(broker.broker.stop())
+        await broker.until(lambda: broker.broker.health().is_stopping)
+        writer.write(b"}")
+        assert (await reader.readline()).startswith(b"HTTP/1.1 200 ")
+        await stopping
+        writer.close()
+
+
+async def test_b12_no_secret_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("DEBUG")
+    async with running_broker(tmp_path) as broker, running_hosts(broker, B) as (host,):
+        created = await broker.client.post("/createSessions", json=[QUEUED])
+        session_id = created.json()["SuccessfulList"][0]["Id"]
+        await broker.until(lambda: host.server.sessions)
+        await broker.until(lambda: is_ready(broker, session_id))
+        answer = await broker.client.get(f"/sessionConnectionData/{session_id}/alice")
+        connection_token = answer.json()["ConnectionToken"]
+        form = {"sessionId": session_id, "authenticationToken": connection_token}
+        await broker.client.post(f"{broker.agent_url}/agent/validate-authentication-token", data=form)
+        access_token = await broker.token()
+        await broker.client.post("/describeServers", headers={"Authorization": f"Bearer {access_token}x"})
+        await register(write_config(tmp_path))
+    ours = "\n".join(
+        record.getMessage() for record in caplog.records if record.name.startswith("broker_stub")
+    )
+    assert ours
+    for secret in (broker.client_secret, access_token, connection_token):
+        assert secret not in ours
+
+
+def is_ready(broker: RunningBroker, session_id: str) -> bool:
+    session = broker.broker.registry.session(session_id)
+    return session is not None and session.state == "READY"
 
 
 async def test_random_ports_on_both_families(tmp_path: Path) -> None:
