@@ -42,9 +42,12 @@ def cli(context: click.Context) -> int:
 
 def open_console(given: Given) -> int:
     """Open the console on the broker that the configuration names."""
-    connection = given.connection()
+    connection = given.connection(may_log=False)
+    from dcvtui.trust import ssl_context  # noqa: PLC0415  `--help` does without
     from dcvtui.tui import app  # noqa: PLC0415  the screen's libraries, only for those who look at it
 
+    if connection.trust.ca_file:
+        ssl_context(connection.trust)  # a CA file that cannot be used is said here, not on a screen
     return app.run(connection)
 
 

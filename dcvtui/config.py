@@ -247,9 +247,13 @@ class _Choice:
 
 
 def _asked_address(options: Options, environ: Mapping[str, str]) -> tuple[str | None, str, int]:
+    """The address asked for, its origin, and the exit code if it is none; checked before anything else."""
     if options.broker_url is not None:
-        return options.broker_url, "--broker-url", BAD_OPTION
-    return environ.get("DCV_SM_BROKER_URL") or None, "DCV_SM_BROKER_URL", 253
+        origin, code = "--broker-url", BAD_OPTION
+        return check_url(options.broker_url, origin, code), origin, code
+    origin, code = "DCV_SM_BROKER_URL", 253
+    url = environ.get("DCV_SM_BROKER_URL")
+    return check_url(url, origin, code) if url else None, origin, code
 
 
 def _place_for(url: str | None, stored: list[_Stored]) -> _Stored | None:

@@ -71,8 +71,11 @@ class Given:
             if context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
                 self.values[name] = value
 
-    def connection(self) -> "Connection":
+    def connection(self, *, may_log: bool = True) -> "Connection":
         """The broker to talk to; sentences worth knowing go to standard error.
+
+        Args:
+            may_log: obey a wish for a log there; the console draws its screen on standard error.
 
         Raises:
             ConfigError: there is none.
@@ -87,7 +90,7 @@ class Given:
         connection = resolve(options, os.environ, Files.standard(os.environ))
         for note in connection.notes:
             click.echo(f"dcvtui: {note}", err=True)
-        if connection.debug or self.values.get("debug"):
+        if may_log and (connection.debug or self.values.get("debug")):
             _log_to_stderr()
         return connection
 

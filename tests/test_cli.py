@@ -4,6 +4,7 @@ import asyncio
 import base64
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -507,6 +508,46 @@ def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "dcvtui", *arguments], capture_output=True, text=True, timeout=30, check=False
     )
+
+
+@pytest.mark.parametrize(
+    ("environ", "code", "words"),
+    [
+        ({}, 253, "dcvtui: No broker is configured."),
+        ({"DCV_SM_BROKER_URL": "http://broker:8443"}, 253, "begins with http://"),
+        ({"DCV_SM_BROKER_URL": "https://broker:8443"}, 253, "The client id or the client secret is missing."),
+        (
+            {
+                "DCV_SM_BROKER_URL": "https://broker",
+                "DCV_SM_OAUTH2_TOKEN": "t",
+                "DCV_SM_CA_BUNDLE": "/none.pem",
+            },
+            253,
+            "The CA file '/none.pem' does not exist.",
+        ),
+    ],
+)
+def test_a_console_that_cannot_start_says_why_in_one_sentence(
+    environ: dict[str, str], code: int, words: str
+) -> None:
+    terminal, other_end = os.openpty()
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "dcvtui"],
+            stdin=other_end,
+            stdout=other_end,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=30,
+            env=os.environ | environ,
+            check=False,
+        )
+    finally:
+        os.close(terminal)
+        os.close(other_end)
+    assert done.returncode == code
+    assert words in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_alone_it_prints_its_help_where_there_is_no_terminal() -> None:
