@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dcvtui.api.text import visible
 from dcvtui.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -74,10 +75,11 @@ def read_fingerprint(text: str) -> str:
     Raises:
         ConfigError: it is not a SHA-256 fingerprint.
     """
-    digits = text.strip().upper().removeprefix("SHA256").lstrip(":= ").replace(":", "").replace(" ", "")
+    digits = text.strip().upper().removeprefix("SHA256").removeprefix(" FINGERPRINT").lstrip(":= ")
+    digits = digits.replace(":", "").replace(" ", "")
     if len(digits) != _SHA256_DIGITS or not _DIGITS.issuperset(digits):
         raise ConfigError(
-            f"'{text}' is not a SHA-256 fingerprint: it has 64 hexadecimal digits, "
+            f"'{visible(text)}' is not a SHA-256 fingerprint: it has 64 hexadecimal digits, "
             "as in SHA256:AB:CD:…, the way `openssl x509 -noout -fingerprint -sha256` prints it.",
             exit_code=252,
         )
