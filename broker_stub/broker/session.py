@@ -181,7 +181,8 @@ def session_row(record: SessionRecord) -> dict[str, Any]:
     state, reason = record.state, record.state_reason
     if record.is_out_of_sight:
         state = SessionState.DELETING if record.is_deletion_pending else SessionState.READY
-        reason = None
+    if state in (SessionState.READY, SessionState.DELETING):
+        reason = None  # a restart makes it UNKNOWN, with a reason of its own
     row: dict[str, Any] = {
         "id": record.id,
         "name": record.name,

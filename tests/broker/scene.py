@@ -318,7 +318,11 @@ class Scene:
         assert self.disk.servers.keys() - marks == fleet.servers.keys()
         for server_id, server in fleet.servers.items():
             assert self.disk.servers[server_id] == server_row(server)
-        assert self.disk.commands == {key: command.to_row() for key, command in fleet.commands.items()}
+        assert self.disk.commands.keys() == fleet.commands.keys()
+        for key, command in fleet.commands.items():
+            stored, row = dict(self.disk.commands[key]), command.to_row()
+            assert stored.pop("deadlineAt") <= row.pop("deadlineAt")  # a restart grants some more time
+            assert stored == row
 
     def _check_indexes(self, sessions: list[dict[str, Any]]) -> None:
         keys = [_key(session) for session in sessions]
@@ -344,7 +348,7 @@ class Scene:
 
 
 def _key(session: dict[str, Any]) -> tuple[str, str]:
-    return session["Id"], "" if session["Id"].startswith("0000") else session["Server"]["Id"]
+    return session["Id"], session.get("Server", {}).get("Id", "")
 
 
 def _wire(record: SessionRecord, sessions: list[dict[str, Any]]) -> dict[str, Any]:
@@ -413,7 +417,7 @@ def check_limits(scene: Scene) -> None:
         virtuals = [one for one in bound if one["Type"] == "VIRTUAL"]
         assert len(consoles) <= 1
         assert not (consoles and virtuals)
-        if MAX_VIRTUAL_SESSIONS_TAG in tags:
+        if int(tags.get(MAX_VIRTUAL_SESSIONS_TAG, -1)) >= 0:
             assert len(virtuals) <= int(tags[MAX_VIRTUAL_SESSIONS_TAG])
         if MAX_SESSIONS_PER_USER_TAG in tags:
             for owner in {one["Owner"] for one in virtuals}:
