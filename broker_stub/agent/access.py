@@ -146,14 +146,20 @@ class BrokerAccess:
                 await self._renew_token()
             return self._token
 
-    def note_refused(self, token: str) -> None:
-        """The broker answered 401 to a token: the next is new, after a second one the registration too."""
+    def note_refused(self, token: str) -> bool:
+        """The broker answered 401 to a token: the next one is new.
+
+        Returns:
+            Whether this was the second time in a row, so that the registration is new too.
+        """
         if token != self._token:
-            return  # another agent of this process has said so already
+            return False  # another agent of this process has said so already
         self._token = ""
         self._refusals += 1
-        if self._refusals > 1:
-            self.note_revoked()
+        if self._refusals == 1:
+            return False
+        self.note_revoked()
+        return True
 
     def note_accepted(self) -> None:
         """A channel was opened with the token."""

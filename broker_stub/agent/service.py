@@ -234,8 +234,8 @@ class Agent:
     def _refused_upgrade(self, error: InvalidStatus, token: str) -> ChannelError:
         status = error.response.status_code
         if status in (401, 403):
-            self._access.note_refused(token)
-            return NotAuthorized(f"The broker refused the agent's token: HTTP {status}.")
+            text = f"The broker refused the agent's token: HTTP {status}."
+            return NotAuthorized(text) if self._access.note_refused(token) else Refused(text, str(status))
         wait_s = retry_after_s(error.response.headers.get("Retry-After"))
         return Refused(f"The broker refused the channel: HTTP {status}.", str(status), wait_s)
 
