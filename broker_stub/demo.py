@@ -108,21 +108,25 @@ def start_demo(options: DemoOptions, *, has_console: bool = True) -> Demo:
         start_new_session=True,
     )
     try:
-        line = supervisor.stdout.readline() if supervisor.stdout else ""
-        if not line:
-            raise DemoError(f"The demo could not be started (exit code {supervisor.wait()})")
-        said = json.loads(line)
-        return Demo(
-            url=said["url"],
-            client_id=said["client_id"],
-            client_secret=said["client_secret"],
-            ca_file=Path(said["ca_file"]),
-            state_dir=Path(said["state_dir"]),
-            _supervisor=supervisor,
-        )
+        return _demo_of(supervisor)
     except BaseException:
         _stop(supervisor)
         raise
+
+
+def _demo_of(supervisor: subprocess.Popen[str]) -> Demo:
+    line = supervisor.stdout.readline() if supervisor.stdout else ""
+    if not line:
+        raise DemoError(f"The demo could not be started (exit code {supervisor.wait()})")
+    said = json.loads(line)
+    return Demo(
+        url=said["url"],
+        client_id=said["client_id"],
+        client_secret=said["client_secret"],
+        ca_file=Path(said["ca_file"]),
+        state_dir=Path(said["state_dir"]),
+        _supervisor=supervisor,
+    )
 
 
 class _ToldToEnd(BaseException):

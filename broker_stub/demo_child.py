@@ -10,6 +10,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -211,9 +212,17 @@ def _remove(state_dir: Path) -> None:
     shutil.rmtree(state_dir, ignore_errors=True)
 
 
+def _allow_many_files() -> None:
+    """A channel is an open file at both ends, and the usual limit is 1024."""
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def main() -> None:
     """Run the part named on the command line."""
     part = sys.argv[1]
+    if part != "host":  # programs of X sessions must not inherit an unusual limit
+        _allow_many_files()
     if part == "broker":
         run_broker(sys.argv[2])
         return

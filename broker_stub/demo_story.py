@@ -66,7 +66,7 @@ class Story:
             client.headers["Authorization"] = f"Bearer {token['access_token']}"
             await self._close_servers(client)
             await self._start_sessions(client)
-            while not self._is_told(await _servers(client)):
+            while not self._is_told(await _servers(client)):  # noqa: ASYNC110  the API can only be polled
                 await asyncio.sleep(_LOOK_S)
 
     def _ids(self, role: Role) -> set[str]:

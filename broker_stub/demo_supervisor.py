@@ -260,12 +260,17 @@ async def _start_and_run(supervisor: Supervisor, *, is_quiet: bool) -> None:
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
         if is_quiet:
-            # A console draws on that terminal from now on.
-            with open(os.devnull, "w") as nowhere:
-                os.dup2(nowhere.fileno(), sys.stderr.fileno())
+            _silence()
         sys.stderr.write(await supervisor.run() + "\n")
     except PartFailed as failure:
         sys.stderr.write(f"{failure}\n")
+
+
+def _silence() -> None:
+    """Write nothing to the terminal any more: a console draws on it from now on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stderr.fileno())
+    os.close(nowhere)
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def metrics(server: PlannedServer, time_s: float, users: Sequence[str], clients:
         clients: People connected to them.
     """
     cpus = server.machine.cpus
-    busy = min(0.95, (0.03 + 0.05 * len(users) + 0.10 * clients))
+    busy = min(0.7, 0.03 + 0.02 * len(users) + 0.06 * clients)
     loads = [round(cpus * _around(busy, 0.45, server.index, time_s, period), 2) for period in (70, 310, 910)]
     total = server.machine.memory_gib * GIB
     used_share = min(0.97, 0.06 + 0.045 * len(users) + 0.06 * clients)
