@@ -148,13 +148,13 @@ def _server_trouble(
 
     if reason == UnavailabilityReason.UNREACHABLE_AGENT and is_lost:
         text = f"the agent is not reachable, {held}"
-        yield item(Trouble.UNREACHABLE, text, "list.open-row", "its sessions")
+        yield item(Trouble.UNREACHABLE, text, "list.open-row", "sessions")
     elif reason == UnavailabilityReason.UNHEALTHY_DCV_SERVER and is_lost:
         text = f"the agent cannot talk to the DCV server, {held}"
-        yield item(Trouble.UNHEALTHY, text, "list.open-row", "its sessions")
+        yield item(Trouble.UNHEALTHY, text, "list.open-row", "sessions")
     elif reason == UnavailabilityReason.SERVER_FULL and is_waiting:
         text = f"full with {held} while sessions wait for a server"
-        yield item(Trouble.FULL, text, "list.open-row", "its sessions")
+        yield item(Trouble.FULL, text, "list.open-row", "sessions")
     elif reason == UnavailabilityReason.SERVER_CLOSED and is_draining:
         text = f"draining, {held} left" if count else "drained, ready to be worked on"
         yield item(Trouble.DRAINING, text, "servers.open-marked", "open")

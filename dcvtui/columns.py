@@ -4,7 +4,7 @@ Which columns servers and sessions have is in `dcvtui.fields`. Pure; the broker'
 time comes in as an argument.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -136,7 +136,13 @@ SIGN_WIDTH = 2
 """A sign and the blank after it stand before the text of their column."""
 
 
-def fit(columns: Sequence[Column[RecordT]], width: int, gap: int = 2, skip: int = 0) -> list[Placed[RecordT]]:
+def fit(
+    columns: Sequence[Column[RecordT]],
+    width: int,
+    gap: int = 2,
+    skip: int = 0,
+    widest: Mapping[str, int] | None = None,
+) -> list[Placed[RecordT]]:
     """Choose the columns that fit a width, in their order, and give them their widths.
 
     Args:
@@ -145,22 +151,33 @@ def fit(columns: Sequence[Column[RecordT]], width: int, gap: int = 2, skip: int 
         gap: cells between two columns.
         skip: how many columns after the first are scrolled out; then columns come in their
             order and not by importance.
+        widest: the longest text of each column by its id; without it each gets what it likes.
     """
     if not columns:
         return []
     chosen = _scrolled(columns, width, gap, skip) if skip else _important(columns, width, gap)
-    widths = [_extra(column) + column.least for column in chosen]
-    free = width - sum(widths) - gap * (len(chosen) - 1)
+    needs = [_need(column, widest) for column in chosen]
+    widths = [min(column.least, need) for column, need in zip(chosen, needs, strict=True)]
+    free = width - sum(widths) - sum(map(_extra, chosen)) - gap * (len(chosen) - 1)
     by_importance = sorted(range(len(chosen)), key=lambda place: chosen[place].importance)
-    # First everybody gets the width he likes, then what is left goes to those who can use more.
-    limits = [column.width for column in chosen], [max(column.wide, column.width) for column in chosen]
-    for wished in limits:
+    # What the texts need of the usual width, then what they need beyond, then air up to the usual width.
+    usual = [column.width for column in chosen]
+    beyond = [max(column.wide, column.width) for column in chosen]
+    for limits in (list(map(min, needs, usual)), list(map(min, needs, beyond)), usual):
         for place in by_importance:
-            more = min(max(0, free), wished[place] + _extra(chosen[place]) - widths[place])
+            more = max(0, min(free, limits[place] - widths[place]))
             widths[place] += more
             free -= more
+    widths = [cells + _extra(column) for cells, column in zip(widths, chosen, strict=True)]
     widths[0] = max(1, min(widths[0], width))
     return [Placed(column, cells) for column, cells in zip(chosen, widths, strict=True)]
+
+
+def _need(column: Column[Any], widest: Mapping[str, int] | None) -> int:
+    if widest is None or column.id not in widest:
+        return max(column.wide, column.width)
+    # One more than the head for the arrow of the sorted column.
+    return max(len(column.head) + 1, widest[column.id])
 
 
 def _extra(column: Column[Any]) -> int:

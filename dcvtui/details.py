@@ -12,7 +12,7 @@ from dcvtui.activity import ActivityEntry
 from dcvtui.api.text import visible
 from dcvtui.attention import AttentionItem, Since
 from dcvtui.columns import Sign, absolute, age, duration, size
-from dcvtui.fields import max_virtual_sessions, server_state, state_sign
+from dcvtui.fields import max_virtual_sessions, server_state, state_sign, system_name
 from dcvtui.fleet import ServerRecord, SessionRecord
 
 
@@ -115,8 +115,6 @@ def server_details(server: ServerRecord, since: Since | None, now: datetime) -> 
     state = server_state(server)
     lasted = f", {since_text(since, now)}" if since else ""
     limit = max_virtual_sessions(server)
-    system = f"{server.os_name} {server.os_version}".strip()
-    processor = " ".join(filter(None, [server.cpu_vendor, server.cpu_model]))
     lines = [
         _heading(server.name),
         Detail("state", visible(state + lasted), state_sign(state)),
@@ -130,9 +128,9 @@ def server_details(server: ServerRecord, since: Since | None, now: datetime) -> 
         ),
         Detail(""),
         *_lines(
-            ("system", system or server.os_family),
+            ("system", system_name(server)),
             ("kernel", server.kernel_version or server.build_number),
-            ("cpu", processor),
+            ("cpu", server.cpu_model or server.cpu_vendor),
             ("cores", _cores(server)),
             ("arch", server.architecture),
             *(("gpu", " ".join(filter(None, gpu))) for gpu in server.gpus),
@@ -156,8 +154,8 @@ def server_details(server: ServerRecord, since: Since | None, now: datetime) -> 
 
 
 def _cores(server: ServerRecord) -> str:
-    per_cpu = f", {server.cores_per_cpu} cores each" if server.cores_per_cpu else ""
-    return f"{server.cpus} CPUs{per_cpu}" if server.cpus else ""
+    each = f", {server.cores_per_cpu} core{'' if server.cores_per_cpu == 1 else 's'} each"
+    return f"{server.cpus} CPUs{each if server.cores_per_cpu else ''}" if server.cpus else ""
 
 
 def _endpoint(address: str, port: int | None, protocol: str, path: str) -> str:

@@ -147,9 +147,11 @@ def _memory_text(server: ServerRecord, now: datetime) -> str:
     return "" if percent is None else f"{percent:.0f} %"
 
 
-def _system(server: ServerRecord, _now: datetime) -> str:
-    name = f"{server.os_name} {server.os_version}".strip()
-    return visible(name or server.os_family)
+def system_name(server: ServerRecord) -> str:
+    """The operating system in words; a version that its name holds already is not said twice."""
+    if not server.os_name:
+        return server.os_family
+    return server.os_name if server.os_version in server.os_name else f"{server.os_name} {server.os_version}"
 
 
 def _count_column(head: str, attribute: str, width: int, importance: int = 9) -> Column[ServerRecord]:
@@ -216,7 +218,7 @@ SERVER_COLUMNS: tuple[Column[ServerRecord], ...] = (
         unit=Unit.NUMBER,
         measure=lambda server, _now: max_virtual_sessions(server),
     ),
-    Column("OS", _system, 16, narrow=8, wide=30, importance=4),
+    Column("OS", lambda server, _now: visible(system_name(server)), 16, narrow=8, wide=30, importance=4),
     _load_column("LOAD", "load_1", importance=3),
     Column(
         "MEM",

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
-from dcvtui.columns import Column
+from dcvtui.columns import Column, Unit
 from dcvtui.fleet import Changes, Key, Keyed
-from dcvtui.query import EVERYTHING, Filter, Tags, haystack
+from dcvtui.query import EVERYTHING, Filter, Tags
 
 RecordT = TypeVar("RecordT", bound=Keyed)
 
@@ -51,6 +51,7 @@ class Listing(Generic[RecordT]):
         self.tags = tags
         self.records: Mapping[Key, RecordT] = {}
         self.is_reversed = False
+        self.widest: Mapping[str, int] = {}
         self._rank = rank or (lambda record: self.columns[0].sort_key(record, _REFERENCE))
         self._sort = self._column(sort)
         self._is_hidden, self._hidden_value = is_hidden, hidden_value
@@ -128,8 +129,7 @@ class Listing(Generic[RecordT]):
         for old, new in changes.changed:
             self._hidden += self._is_hidden(new) - self._is_hidden(old)
         self._hidden += sum(map(self._is_hidden, changes.added))
-        for record in changes.present():
-            self._haystacks[record.key] = haystack(record, self.columns, now)
+        self._note_texts(changes.present(), now)
         if is_bulk:
             self._sort_anew(now)
             return
@@ -137,6 +137,15 @@ class Listing(Generic[RecordT]):
             self._put_in(self._order, record.key)
         for record in changes.present():
             self._show_or_hide(record, now)
+
+    def _note_texts(self, records: Iterable[RecordT], now: datetime) -> None:
+        searched = [column for column in self.columns if column.unit is not Unit.TIME]
+        widths = [self.widest.get(column.id, 0) for column in searched]
+        for record in records:
+            texts = [column.text(record, now) for column in searched]
+            widths = list(map(max, widths, map(len, texts)))
+            self._haystacks[record.key] = "\n".join(texts).casefold()
+        self.widest = {column.id: width for column, width in zip(searched, widths, strict=True)}
 
     def set_filter(self, wanted: Filter, now: datetime) -> None:
         """Show what matches this filter from now on."""

@@ -29,7 +29,7 @@ Run = tuple[str, str]
 """Text and the last word of the component class that styles it; "" for none."""
 
 
-class DetailsPane(ScrollView, can_focus=True):
+class DetailsPane(ScrollView, can_focus=True, inherit_bindings=False):
     """Labels and texts, wrapped to the width, scrolled by keys while it has the focus."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -73,6 +73,7 @@ class DetailsPane(ScrollView, can_focus=True):
         self._ascii_only = ascii_only
         self._details: tuple[Detail, ...] = ()
         self._lines: list[list[Run]] = []
+        self._wrapped_width = 0
         self._styles: dict[str, Style] = {}
 
     def show(self, details: Sequence[Detail], *, from_top: bool = False) -> None:
@@ -89,10 +90,6 @@ class DetailsPane(ScrollView, can_focus=True):
             self.scroll_to(y=0, animate=False, force=True)
         self._lay_out()
 
-    def on_resize(self) -> None:
-        """Wrap to the new width."""
-        self._lay_out()
-
     def notify_style_update(self) -> None:
         """Forget styles of another theme."""
         super().notify_style_update()
@@ -100,6 +97,7 @@ class DetailsPane(ScrollView, can_focus=True):
 
     def _lay_out(self) -> None:
         before, top = self._lines, round(self.scroll_y)
+        self._wrapped_width = self.size.width
         self._lines = [line for detail in self._details for line in self._wrapped(detail)]
         self.set_reactive(DetailsPane.virtual_size, Size(self.size.width, len(self._lines)))
         for y in range(self.size.height):
@@ -116,8 +114,9 @@ class DetailsPane(ScrollView, can_focus=True):
         texts = textwrap.wrap(detail.text, width, break_on_hyphens=False) or [""]
         label = f"{detail.label:<{_LABEL - 1}} " if len(detail.label) < _LABEL else detail.label + " "
         if len(label) > _LABEL:
-            # A long label, such as the key of a tag, has the line before its text.
-            return [[(f"{label.rstrip()} = {detail.text}", "")]]
+            # A long label, such as the key of a tag, is not cut for its column's sake.
+            long = textwrap.wrap(f"{detail.label} {detail.text}", max(8, self.size.width))
+            return [[(text, "")] for text in long]
         first = [(label, "label"), *sign, (texts[0], "")]
         return [first, *([(" " * (_LABEL + (2 if sign else 0)), ""), (text, "")] for text in texts[1:])]
 
@@ -126,9 +125,11 @@ class DetailsPane(ScrollView, can_focus=True):
 
     def render_line(self, y: int) -> Strip:
         """Draw one line."""
+        if self.size.width != self._wrapped_width:
+            self._lay_out()
         line, base = round(self.scroll_y) + y, self.rich_style
         runs = self._lines[line] if line < len(self._lines) else []
-        segments = [Segment(text, base + self._style(name) if name else base) for text, name in runs]
+        segments = [Segment(text, base + self._style(name) if name else base) for text, name in runs if text]
         return Strip(segments).adjust_cell_length(self.size.width, base)
 
     def _style(self, name: str) -> Style:

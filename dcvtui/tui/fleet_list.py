@@ -4,6 +4,7 @@ A list is told what changed and shows it; what a key asks for that concerns more
 than the list itself goes up as a message.
 """
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,12 +58,15 @@ class FleetList(Horizontal):
     DEFAULT_CSS = """
     FleetList { height: 1fr; }
     FleetList > FleetTable { width: 1fr; }
-    FleetList > DetailsPane { display: none; width: 42; padding: 0 1 0 2; background: $surface; }
+    FleetList > DetailsPane { display: none; width: 40; padding: 0 1 0 2; background: $surface; }
     FleetList.-pane > DetailsPane { display: block; }
     FleetList.-pane.-wide > DetailsPane { width: 56; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("list")]
+
+    LISTS_WHAT: ClassVar[ListDefinition]
+    """What each kind of list lists."""
 
     class FilterRequested(Message):
         """The operator wants to type a filter."""
@@ -91,9 +95,9 @@ class FleetList(Horizontal):
     class TextRequested(Message):
         """A text is wanted on the whole screen."""
 
-        def __init__(self, wire: Mapping[str, Any]) -> None:
+        def __init__(self, text: str) -> None:
             super().__init__()
-            self.wire = wire
+            self.text = text
 
     class CopyRequested(Message):
         """A text is to be copied."""
@@ -141,6 +145,7 @@ class FleetList(Horizontal):
         self.table.show_sorting(definition.sort, is_reversed=False)
         self.pane = DetailsPane(ascii_only=ascii_only)
         self._is_pane_wanted = True
+        self._room = 0
         self._rest: Timer | None = None
         self._pane_key: Key | None = None
 
@@ -244,11 +249,18 @@ class FleetList(Horizontal):
 
     # ------------------------------------------------------------------ details beside the list
 
-    def on_resize(self) -> None:
-        """Fold the details away where there is no room for them."""
-        width = self.size.width
+    def make_room(self, width: int) -> None:
+        """Fold the details away where there is no room for them.
+
+        Lists that are not on screen are told as well, so that showing them is one layout and not two.
+        """
+        self._room = width
         self.set_class(self._is_pane_wanted and width >= 100, "-pane")
         self.set_class(width >= 150, "-wide")
+        self._show_details()
+
+    def on_show(self) -> None:
+        """Fill the details that were not followed while the list was not on screen."""
         self._show_details()
 
     @on(FleetTable.CursorMoved)
@@ -329,7 +341,8 @@ class FleetList(Horizontal):
     def action_show_json(self) -> None:
         """Show the row as JSON."""
         if (record := self.table.cursor_record) is not None:
-            self.post_message(self.TextRequested(self.definition.wire(record, self._watch)))
+            wire = self.definition.wire(record, self._watch)
+            self.post_message(self.TextRequested(json.dumps(wire, indent=2, ensure_ascii=False)))
 
     def action_copy_id(self) -> None:
         """Copy the id of the row under the cursor."""
@@ -346,7 +359,7 @@ class FleetList(Horizontal):
         self._is_pane_wanted = not self._is_pane_wanted
         if self.pane.has_focus:
             self.table.focus()
-        self.on_resize()
+        self.make_room(self._room)
 
     def action_mark_row(self) -> None:
         """Mark the row under the cursor."""

@@ -237,7 +237,7 @@ class LineInput(Input):
         self.action_end()
 
 
-class PromptLine(Horizontal):
+class PromptLine(Vertical):
     """A prompt, an input and what is wrong with it: the filter and the command line."""
 
     DEFAULT_CSS = """
@@ -256,11 +256,10 @@ class PromptLine(Horizontal):
 
     def compose(self) -> ComposeResult:
         """The line, and below it the place for a fault."""
-        with Vertical():
-            yield Words(classes="prompt-fault")
-            with Horizontal():
-                yield Words(self._sign, classes="prompt-sign")
-                yield self.input
+        yield Words(classes="prompt-fault")
+        with Horizontal():
+            yield Words(self._sign, classes="prompt-sign")
+            yield self.input
 
     @property
     def is_open(self) -> bool:

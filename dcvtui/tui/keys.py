@@ -114,7 +114,7 @@ _SERVERS = (
 )  # fmt: skip
 
 _ATTENTION = (
-    KeyRow("attention.apply-fix", "enter", "apply_fix", "do what the row names", "The fix named in the row"),
+    KeyRow("attention.apply-fix", "enter", "apply_fix", "fix", "The fix named in the row"),
 )  # fmt: skip
 
 KEYS: tuple[KeyRow, ...] = (*_ANY, *_LIST, *_SESSIONS, *_SERVERS, *_ATTENTION)

@@ -52,7 +52,7 @@ class SessionsList(FleetList):
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("sessions")]
 
-    definition_of = ListDefinition(
+    LISTS_WHAT = ListDefinition(
         view="sessions",
         title="Sessions",
         columns=SESSION_COLUMNS,
@@ -77,7 +77,7 @@ class ServersList(FleetList):
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("servers")]
 
-    definition_of = ListDefinition(
+    LISTS_WHAT = ListDefinition(
         view="servers",
         title="Servers",
         columns=SERVER_COLUMNS,
@@ -119,18 +119,18 @@ def _fix_text(item: AttentionItem, _now: datetime) -> str:
 
 
 ATTENTION_COLUMNS: tuple[Column[AttentionItem], ...] = (
-    Column("NAME", lambda item, _now: visible(item.name), 20, narrow=14, wide=30, importance=0),
+    Column("NAME", lambda item, _now: visible(item.name), 20, narrow=12, wide=30, importance=0),
     Column(
         "STATE",
         lambda item, _now: visible(item.state),
         22,
-        narrow=14,
+        narrow=12,
         importance=1,
         sign=lambda item: state_sign(item.state.partition(" ")[0]) or state_sign("UNKNOWN"),
     ),
     Column("SINCE", lambda item, now: since_text(item.since, now), 15, narrow=8, importance=3),
     Column("REASON", lambda item, _now: visible(item.reason), 40, narrow=16, wide=100, importance=2),
-    Column("KEY", _fix_text, 18, narrow=12, importance=4),
+    Column("KEY", _fix_text, 14, importance=4),
 )
 
 
@@ -139,7 +139,7 @@ class AttentionList(FleetList):
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("attention"), *bindings("sessions", "servers")]
 
-    definition_of = ListDefinition(
+    LISTS_WHAT = ListDefinition(
         view="attention",
         title="Attention",
         columns=ATTENTION_COLUMNS,
@@ -225,7 +225,7 @@ ACTIVITY_COLUMNS: tuple[Column[ActivityEntry], ...] = (
 class ActivityList(FleetList):
     """What was done here, and what changed in the fleet."""
 
-    definition_of = ListDefinition(
+    LISTS_WHAT = ListDefinition(
         view="activity",
         title="Activity",
         columns=ACTIVITY_COLUMNS,

@@ -105,7 +105,8 @@ class RowPainter:
                 segments.append(Segment(sign, style + sign_styles[cell.sign] if cell.sign else style))
             text = padded(cell.text, width, is_right=placed.column.is_right, ascii_only=self._ascii_only)
             segments.append(Segment(text + (" " * GAP if place < last else ""), style))
-        return Strip(segments)
+        # Neighbours of one style become one run: fewer escape sequences for each row that is sent.
+        return Strip(segments).simplify()
 
     def _sign(self, sign: Sign | None, style: Style, sign_styles: dict[Sign, Style]) -> Segment:
         if sign is None:

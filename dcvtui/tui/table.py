@@ -5,7 +5,7 @@ marks and scroll position are ids, so they stay on their items while rows move.
 What each line showed last is remembered; a refresh sends the cells that differ.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Protocol
 
@@ -32,6 +32,8 @@ class RowSource(Protocol):
     """Rows in their order, as `dcvtui.listing.Listing` keeps them."""
 
     records: Any
+    widest: Mapping[str, int]
+    """The longest text of each column so far, by the column's id."""
 
     def __len__(self) -> int:
         """How many rows there are."""
@@ -49,7 +51,7 @@ class RowSource(Protocol):
         """All rows."""
 
 
-class FleetTable(ScrollView, can_focus=True):
+class FleetTable(ScrollView, can_focus=True, inherit_bindings=False):
     """Rows of any number with a cursor, marks and columns that fit the width."""
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
@@ -165,11 +167,13 @@ class FleetTable(ScrollView, can_focus=True):
         self._cursor_key: Key | None = None
         self._cursor_line = 0
         self._is_untouched = True
+        self._laid_out_for: dict[str, int] = {}
         self.marks: set[Key] = set()
         self._range_start: Key | None = None
         self._skip = 0
         self._sorted_by: tuple[str | None, bool] = (None, False)
         self._painter = RowPainter([], ascii_only=ascii_only)
+        self._painted_width = 0
         self._drawn: dict[int, Line] = {}
         self._strips: dict[Line, Strip] = {}
         self._styles: dict[str, Style] = {}
@@ -220,6 +224,8 @@ class FleetTable(ScrollView, can_focus=True):
 
     def rows_changed(self) -> None:
         """Take over what became of the rows: cursor and view stay on their items as far as these are left."""
+        if self._source.widest != self._laid_out_for:
+            self._take_widths()
         count, offset = len(self._source), self._cursor_line - self._top
         self._set_size()
         self._hold_view()
@@ -234,6 +240,13 @@ class FleetTable(ScrollView, can_focus=True):
             if 0 <= offset < self.page_height and not self._is_on_screen(position):
                 self._scroll_to_line(position - offset)
         self._send_differences()
+
+    def _take_widths(self) -> None:
+        """Give the columns other widths if longer texts ask for them; seldom, because widths only grow."""
+        before = self._painter
+        self._lay_out()
+        if self._painter is not before:
+            self.refresh()
 
     def _hold_view(self) -> None:
         """Keep the first row on screen where it is; at the top of the list new rows may push it down."""
@@ -303,8 +316,12 @@ class FleetTable(ScrollView, can_focus=True):
     # ------------------------------------------------------------------ drawing
 
     def on_resize(self) -> None:
-        """Choose the columns for the new width."""
+        """Keep the cursor in view; the columns for the new width were chosen when it was first drawn."""
         self._lay_out()
+        self._set_size()
+        if not self._is_on_screen(self._cursor_line):
+            self._scroll_to_line(self._cursor_line - self.page_height // 2)
+        self._note_view()
 
     def notify_style_update(self) -> None:
         """Forget what was drawn in other colours."""
@@ -313,15 +330,15 @@ class FleetTable(ScrollView, can_focus=True):
         self._strips.clear()
 
     def _lay_out(self) -> None:
-        columns = fit(self._all_columns, self.size.width - PREFIX - _BAR, GAP, self._skip)
+        width = self.size.width - PREFIX - _BAR
+        columns = fit(self._all_columns, width, GAP, self._skip, self._source.widest)
+        self._laid_out_for = dict(self._source.widest)
+        if columns == self._painter.columns and self.size.width == self._painted_width:
+            return
         self._painter = RowPainter(columns, ascii_only=self._ascii_only)
+        self._painted_width = self.size.width
         self._drawn.clear()
         self._strips.clear()
-        self.refresh()
-        self._set_size()
-        if not self._is_on_screen(self._cursor_line):
-            self._scroll_to_line(self._cursor_line - self.page_height // 2)
-        self._note_view()
 
     def _line(self, y: int) -> Line:
         line = self._top + y - 1
@@ -347,6 +364,9 @@ class FleetTable(ScrollView, can_focus=True):
     def render_line(self, y: int) -> Strip:
         """Draw one line of the screen: the heads, a row, or nothing."""
         width, base = self.size.width, self.rich_style
+        if width != self._painted_width:
+            # Chosen here and not on the message of the new size, which comes after the first painting.
+            self._lay_out()
         if y == 0:
             by, is_reversed = self._sorted_by
             head = self._painter.head(by, is_reversed=is_reversed)
@@ -365,15 +385,17 @@ class FleetTable(ScrollView, can_focus=True):
 
     def _style(self, name: str) -> Style:
         if name not in self._styles:
-            self._styles[name] = self.get_component_rich_style(f"fleet-table--{name}", partial=True)
+            # The cursor's ground is translucent and has to be mixed with the list's.
+            is_partial = not name.startswith("cursor")
+            self._styles[name] = self.get_component_rich_style(f"fleet-table--{name}", partial=is_partial)
         return self._styles[name]
 
     def _paint(self, line: Line) -> Strip:
         style = self.rich_style
+        if line.is_cursor:
+            style = self._style("cursor" if self.has_focus else "cursor-away")
         if line.is_marked:
             style += self._style("marked")
-        if line.is_cursor:
-            style += self._style("cursor" if self.has_focus else "cursor-away")
         # Stale signs lose their colour: they say what was, not what is.
         is_stale = self.has_class("-stale")
         signs = {sign: Style.null() if is_stale else self._style(name) for sign, name in SIGN_STYLES.items()}
@@ -428,6 +450,7 @@ class FleetTable(ScrollView, can_focus=True):
         if skip != self._skip:
             self._skip = skip
             self._lay_out()
+            self.refresh()
 
     # ------------------------------------------------------------------ marks
 
@@ -453,6 +476,11 @@ class FleetTable(ScrollView, can_focus=True):
         """Whether a range was begun and not ended."""
         return self._range_start is not None
 
+    def mark_range_off(self) -> None:
+        """Forget where a range was begun."""
+        self._range_start = None
+        self.post_message(self.MarksChanged())
+
     def mark_shown(self) -> None:
         """Mark every row that the filter shows, beside those already marked."""
         self._set_marks(self.marks | set(self._source.shown_keys()))
@@ -474,13 +502,19 @@ class FleetTable(ScrollView, can_focus=True):
 
     # ------------------------------------------------------------------ focus and mouse
 
-    def on_focus(self) -> None:
-        """Show the cursor as the one that keys move."""
-        self._redraw_cursor()
+    def _on_focus(self, event: events.Focus) -> None:
+        self._take_focus(event, events.DescendantFocus(self), has_focus=True)
 
-    def on_blur(self) -> None:
-        """Show that keys go elsewhere."""
+    def _on_blur(self, event: events.Blur) -> None:
+        self._take_focus(event, events.DescendantBlur(self), has_focus=False)
+
+    def _take_focus(self, event: events.Event, news: events.Event, *, has_focus: bool) -> None:
+        # Textual's own handlers send the whole widget; here only the cursor's row looks different.
+        event.prevent_default()
+        self.has_focus = has_focus
         self._redraw_cursor()
+        if self.parent is not None:
+            self.parent.post_message(news)
 
     def _redraw_cursor(self) -> None:
         self._strips = {line: strip for line, strip in self._strips.items() if not line.is_cursor}

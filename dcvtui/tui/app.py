@@ -1,0 +1,324 @@
+"""The console as a program: wires broker, poller, watch and screen, and holds nothing else.
+
+Paints first and loads the HTTP library, the models and the dialogs in a thread
+afterwards. It never exits by itself: whatever the broker does is a banner, and
+the poller goes on.
+"""
+
+import asyncio
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import events, on
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.worker import WorkerState
+
+from dcvtui.config import Connection
+from dcvtui.errors import ProgramError
+from dcvtui.fleet import Difference, Key
+from dcvtui.polling import Link, LinkState, Pace, Poller, Update
+from dcvtui.terminal import CopyError, Terminal, copy_text, from_environment
+from dcvtui.tui.console_screen import ConsoleScreen
+from dcvtui.tui.details_pane import TextScreen
+from dcvtui.tui.fleet_list import FleetList
+from dcvtui.tui.size_screen import SizeScreen, is_too_small
+from dcvtui.tui.themes import DARK, LIGHT
+from dcvtui.watch import Watch
+
+if TYPE_CHECKING:
+    from dcvtui.client import BrokerClient
+    from dcvtui.operations import ItemResult
+    from dcvtui.tui.flows import Flows
+
+_MINUTE_S = 60.0
+_TWICE_S = 2.0
+_LATE_MODULES = ("dcvtui.client", "dcvtui.api.models", "dcvtui.tui.flows")
+"""What nobody needs before the first paint: HTTP, pydantic, dialogs and forms."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleOptions:
+    """How the console looks and behaves.
+
+    Attributes:
+        theme: name of a theme; None for the dark one of our own.
+        ascii_only: signs in ASCII; None decides by the terminal.
+        pace: how often the broker is asked.
+    """
+
+    theme: str | None = None
+    ascii_only: bool | None = None
+    pace: Pace = field(default_factory=Pace)
+
+
+def make_client(connection: Connection) -> "BrokerClient":
+    """The client of a connection.
+
+    Raises:
+        ConfigError: the CA file cannot be used.
+    """
+    from dcvtui.client import BrokerClient  # noqa: PLC0415  loaded after the first paint
+
+    return BrokerClient(connection.url, connection.credentials, connection.trust)
+
+
+class ConsoleApp(App[int], inherit_bindings=False):
+    """The console of one broker."""
+
+    CSS_PATH = "app.tcss"
+    TITLE = "dcvtui"
+    ENABLE_COMMAND_PALETTE = False
+    ALLOW_SELECT = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("ctrl+c", "interrupt_console", "interrupt", id="any.interrupt-console", show=False),
+    ]
+
+    def __init__(
+        self,
+        connection: Connection,
+        options: ConsoleOptions | None = None,
+        client: Callable[[Connection], "BrokerClient"] = make_client,
+        terminal: Terminal | None = None,
+    ) -> None:
+        """A console.
+
+        Args:
+            connection: the broker to talk to.
+            options: how it looks and behaves.
+            client: makes the broker's client, once the libraries are loaded.
+            terminal: what the terminal can do; read from the environment without it.
+        """
+        super().__init__()
+        self._connection, self._options, self._make_client = connection, options or ConsoleOptions(), client
+        self._terminal = terminal or from_environment(os.environ, getattr(sys.__stdout__, "encoding", None))
+        wanted = self._options.ascii_only
+        self._ascii_only = not self._terminal.is_utf8 if wanted is None else wanted
+        self._watch = Watch()
+        self._poller: Poller | None = None
+        self._flows: Flows | None = None
+        self._retry = asyncio.Event()
+        self._console = ConsoleScreen(self._watch, connection, self.broker_now, ascii_only=self._ascii_only)
+        self._has_chosen_view = False
+        self._interrupted_at = 0.0
+        self.animation_level = "none"
+
+    # ------------------------------------------------------------------ start
+
+    def get_default_screen(self) -> ConsoleScreen:
+        """The console's own screen."""
+        return self._console
+
+    def on_mount(self) -> None:
+        """Paint, then begin to work."""
+        self.register_theme(DARK)
+        self.register_theme(LIGHT)
+        self.theme = self._options.theme or DARK.name
+        self.set_class(self._ascii_only, "-ascii")
+        self.set_interval(_MINUTE_S, self._minute)
+        self.call_after_refresh(self.run_worker, self._work, group="refresh")
+
+    def broker_now(self) -> datetime:
+        """The present time by the broker's clock."""
+        return self._poller.broker_now() if self._poller else datetime.now(UTC)
+
+    async def _work(self) -> None:
+        """Load what was not needed for the first paint, connect, and follow the fleet for ever."""
+        for name in _LATE_MODULES:
+            await asyncio.to_thread(importlib.import_module, name)
+        async with await self._connected() as client:
+            self._poller = Poller(client, self._connection.name, pace=self._options.pace)
+            self._flows = self._make_flows(client)
+            self._console.show_changes()
+            async for update in self._poller.updates():
+                self._take(update)
+
+    async def _connected(self) -> "BrokerClient":
+        """The client; a configuration that cannot be used is shown and tried again on a key."""
+        while True:
+            try:
+                return self._make_client(self._connection)
+            except ProgramError as error:
+                self._watch.link = Link(LinkState.STALE, error.sentence)
+                self._console.take(Difference())
+                self._retry.clear()
+                await self._retry.wait()
+
+    def _take(self, update: Update) -> None:
+        was_complete = self._watch.is_complete
+        self._watch.take(update, self.broker_now())
+        self._console.take(update.difference)
+        if update.is_complete and not was_complete and self._watch.items and not self._has_chosen_view:
+            self._console.go("attention")
+
+    def _minute(self) -> None:
+        self._console.time_passed()
+
+    # ------------------------------------------------------------------ what the screen asks for
+
+    @on(ConsoleScreen.RefreshRequested)
+    def refresh_fleet(self) -> None:
+        """Ask the broker now."""
+        self._retry.set()
+        if self._poller:
+            self._poller.refresh()
+
+    @on(ConsoleScreen.VisibleChanged)
+    def ask_for_visible(self, message: ConsoleScreen.VisibleChanged) -> None:
+        """Ask for what is on screen more often than for the rest."""
+        if self._poller:
+            self._poller.show(message.servers, message.sessions)
+
+    @on(FleetList.Act)
+    def act(self, message: FleetList.Act) -> None:
+        """Do something with some items, while the screen stays usable."""
+        if message.name == "refresh":
+            self.refresh_fleet()
+        elif message.name == "show-server":
+            session = message.records[0]
+            self._console.go("servers", "", select=(session.profile, session.server_id))
+        elif self._connection.read_only and message.name not in ("screenshot", "connect"):
+            self._console.say("read-only")
+        elif self._flows is None:
+            self._console.say("Not connected yet.")
+        else:
+            self.run_worker(self._act(self._flows, message.name, message.records), group="action")
+
+    async def _act(self, flows: "Flows", name: str, records: Sequence[Any]) -> None:
+        match name:
+            case "create":
+                on_servers = self._console.view == "servers" and len(records) == 1
+                await flows.create(records[0] if on_servers else None)
+            case "screenshot" | "connect" if records:
+                await getattr(flows, name)(records[0])
+            case "drain":
+                self._watch.draining.update(await flows.drain(records))
+            case _ if records:
+                await getattr(flows, name)(records)
+
+    def _make_flows(self, client: "BrokerClient") -> "Flows":
+        from dcvtui.tui.flows import Flows, Surroundings  # noqa: PLC0415  loaded after the first paint
+
+        return Flows(
+            client,
+            Surroundings(
+                self._connection,
+                self._terminal,
+                ask=self.push_screen_wait,
+                say=self._console.say,
+                snapshot=lambda: self._watch.snapshot,
+                stale_time=self._stale_time,
+                copy=self.copy_text,
+                finished=self._finished,
+                now=self.broker_now,
+            ),
+        )
+
+    def _stale_time(self) -> str:
+        link = self._watch.link
+        return f"{link.last_good.astimezone():%H:%M}" if link.last_good else ""
+
+    def _finished(self, verb: str, results: "Sequence[tuple[Key, ItemResult]]") -> None:
+        """Keep what came of an action, and look at the fleet again."""
+        self._watch.activity.note_results(verb, results, self.broker_now())
+        self._console.take_items()
+        if self._poller:
+            self._poller.refresh(key[-1] for key, _ in results if key[-1] and verb in ("create", "delete"))
+
+    # ------------------------------------------------------------------ copying, quitting, small things
+
+    async def copy_text(self, text: str) -> str:
+        """Put a text on the clipboard of the terminal, and say what happened."""
+        return await copy_text(text, self._terminal, os.environ, self._write_past)
+
+    def _write_past(self, sequence: str) -> None:
+        if self._driver is not None:
+            self._driver.write(sequence)
+            self._driver.flush()
+
+    @on(FleetList.CopyRequested)
+    def copy_id(self, message: FleetList.CopyRequested) -> None:
+        """Copy an id."""
+        self.run_worker(self._copy_and_say(message.text), group="copy", exclusive=True)
+
+    async def _copy_and_say(self, text: str) -> None:
+        try:
+            self._console.say(f"{text}: {await self.copy_text(text)}")
+        except CopyError as error:
+            self._console.say(f"Not copied: {error}")
+
+    @on(FleetList.TextRequested)
+    def show_json(self, message: FleetList.TextRequested) -> None:
+        """Show a row as JSON."""
+        self.run_worker(self._show_text(message.text), group="text")
+
+    async def _show_text(self, text: str) -> None:
+        if await self.push_screen_wait(TextScreen(text)):
+            await self._copy_and_say(text)
+
+    @on(ConsoleScreen.CommandGiven)
+    def run_command(self, message: ConsoleScreen.CommandGiven) -> None:
+        """Do what the screen cannot do itself."""
+        if message.command == "quit":
+            self.action_quit_console()
+
+    def action_quit_console(self) -> None:
+        """Leave; ask once more if something is under way."""
+        if self._is_busy() and time.monotonic() - self._interrupted_at > _TWICE_S:
+            self._interrupted_at = time.monotonic()
+            self._console.say("An action is under way. Once more leaves it alone and quits.")
+            return
+        self.exit(0)
+
+    def _is_busy(self) -> bool:
+        return any(
+            worker.group == "action" and worker.state is WorkerState.RUNNING for worker in self.workers
+        )
+
+    def action_interrupt_console(self) -> None:
+        """Leave; the second time in any case."""
+        self.action_quit_console()
+
+    def action_redraw_screen(self) -> None:
+        """Draw everything anew."""
+        self.screen.refresh(repaint=True, layout=True)
+
+    def action_toggle_mouse(self) -> None:
+        """Leave the mouse to the terminal, or take it back."""
+
+    def get_key_display(self, binding: Binding) -> str:
+        """Keys in words: signs such as `⏎` are missing in some fonts, and `^l` is read wrongly."""
+        words = {"enter": "enter", "escape": "esc", "pageup": "pgup", "pagedown": "pgdn"}
+        key = binding.key_display or words.get(binding.key)
+        if key is not None:
+            return key
+        if binding.key.startswith("ctrl+"):
+            return binding.key.replace("+", "-")
+        return super().get_key_display(binding)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Let any key clear what was said, and `ctrl-c` work everywhere."""
+        if isinstance(event, events.Key):
+            self._has_chosen_view = True
+            self._console.say("")
+            if event.key == "ctrl+c":
+                self.action_interrupt_console()
+                return
+        await super().on_event(event)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Say which size is needed where there is too little room."""
+        if is_too_small(event.size) and not isinstance(self.screen, SizeScreen):
+            self.push_screen(SizeScreen())
+
+
+def run(connection: Connection, options: ConsoleOptions | None = None) -> int:
+    """Open the console and stay until the operator leaves it; the exit code."""
+    app = ConsoleApp(connection, options)
+    return app.run() or app.return_code or 0

@@ -1,0 +1,426 @@
+"""The screen of the console: frame, lists, and the way between them.
+
+Shows what the watch knows; what concerns the broker goes up to the application
+as messages of the lists.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from difflib import get_close_matches
+from typing import Any, ClassVar
+
+from textual import events, on
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Vertical
+from textual.message import Message
+from textual.screen import Screen
+from textual.suggester import SuggestFromList
+from textual.widgets import Input
+
+from dcvtui.config import Connection
+from dcvtui.details import Detail
+from dcvtui.fleet import Difference, Key, ServerRecord, SessionRecord, changes_between
+from dcvtui.polling import Link, LinkState
+from dcvtui.query import QueryError
+from dcvtui.tui.details_pane import DetailsScreen
+from dcvtui.tui.fleet_list import FleetList
+from dcvtui.tui.frame import Crumbs, Foot, LineInput, PromptLine, StaleBanner, TopLine, Truth
+from dcvtui.tui.help_screen import HelpScreen
+from dcvtui.tui.keys import BY_ID, KEYS, bindings, is_shown
+from dcvtui.tui.lists import LISTS
+from dcvtui.watch import Watch, vanished
+
+_PLAIN_VALUE = re.compile(r'[^\s()",*!~/]+\Z')
+
+
+@dataclass(slots=True, frozen=True)
+class Place:
+    """Where the operator was: a view and its filter."""
+
+    view: str
+    filter: str
+
+
+class ConsoleScreen(Screen[None], inherit_bindings=False):
+    """Frame and lists."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("any")]
+
+    class RefreshRequested(Message):
+        """The broker is to be asked now."""
+
+    class CommandGiven(Message):
+        """Something was typed that the screen does not do itself: `quit`, `palette`."""
+
+        def __init__(self, command: str) -> None:
+            super().__init__()
+            self.command = command
+
+    class VisibleChanged(Message):
+        """Other items are on screen."""
+
+        def __init__(self, servers: Sequence[Key], sessions: Sequence[Key]) -> None:
+            super().__init__()
+            self.servers, self.sessions = servers, sessions
+
+    def __init__(
+        self,
+        watch: Watch,
+        connection: Connection,
+        now: Callable[[], datetime],
+        *,
+        ascii_only: bool,
+    ) -> None:
+        """A screen on what the watch knows.
+
+        Args:
+            watch: what is known.
+            connection: the broker, for the top line.
+            now: the broker's time.
+            ascii_only: whether signs must be ASCII.
+        """
+        super().__init__(id="console")
+        self._watch, self._connection, self._now = watch, connection, now
+        self._ascii_only = ascii_only
+        self.lists: dict[str, FleetList] = {
+            kind.LISTS_WHAT.view: kind(kind.LISTS_WHAT, watch, now, ascii_only=ascii_only) for kind in LISTS
+        }
+        self.view = "sessions"
+        self._places: list[Place] = [Place("sessions", "")]
+        self._place = 0
+        self._filter_before = ""
+        self._shown_items: dict[str, dict[Key, Any]] = {"attention": {}, "activity": {}}
+        self._details_of: Any = None
+
+    def compose(self) -> ComposeResult:
+        """The frame around the lists."""
+        words = [row.words for row in KEYS if is_shown(row.id, is_read_only=self._connection.read_only)]
+        commands = sorted({*words, *self.lists, "filter ", "quit", "palette"})
+        yield TopLine(self._truth(), ascii_only=self._ascii_only)
+        yield StaleBanner()
+        yield Crumbs(ascii_only=self._ascii_only)
+        with Vertical(id="views"):
+            for view, one in self.lists.items():
+                one.display = view == self.view
+                yield one
+        yield PromptLine("/", id="filter")
+        yield PromptLine(":", id="command", suggester=SuggestFromList(commands, case_sensitive=False))
+        yield Foot(is_read_only=self._connection.read_only)
+
+    def on_mount(self) -> None:
+        """Begin in the list of sessions."""
+        self.current.table.focus()
+        self.show_frame()
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Give every list its room."""
+        for one in self.lists.values():
+            one.make_room(event.size.width)
+
+    @property
+    def current(self) -> FleetList:
+        """The list on screen."""
+        return self.lists[self.view]
+
+    def say(self, text: str) -> None:
+        """Say something at the foot until the next key."""
+        self.query_one(Foot).say(text)
+
+    # ------------------------------------------------------------------ what has become of the fleet
+
+    def take(self, difference: Difference) -> None:
+        """Show a changed fleet."""
+        snapshot = self._watch.snapshot
+        marks = self.lists["sessions"].table.marks | self.lists["servers"].table.marks
+        for name in vanished(marks, difference):
+            self._watch.activity.note("mark", name, "dropped: no longer listed", self._now())
+        self.lists["sessions"].take(difference.sessions, snapshot.sessions)
+        self.lists["servers"].take(difference.servers, snapshot.servers)
+        self.take_items()
+
+    def take_items(self) -> None:
+        """Show what needs a person and what was done, and the frame."""
+        for view, items in (("attention", self._watch.items), ("activity", self._watch.entries())):
+            self.lists[view].take(changes_between(self._shown_items[view], items), items)
+            self._shown_items[view] = dict(items)
+        is_stale = self._watch.link.state is LinkState.STALE
+        for one in self.lists.values():
+            one.show_stale(is_stale)
+        self.show_frame()
+        self._follow_details()
+
+    def time_passed(self) -> None:
+        """A minute has passed."""
+        self._watch.look(self._now())
+        self.take_items()
+        self.current.time_passed()
+
+    def show_frame(self) -> None:
+        """Bring top line, banner and breadcrumbs up to date; equal values draw nothing."""
+        if not self.is_mounted:
+            return
+        self.query_one(TopLine).show(self._truth())
+        self.query_one(StaleBanner).tell(banner_text(self._watch.link))
+        current = self.current
+        filters = [current.filter_text] if current.filter_text else []
+        if current.is_only_trouble:
+            filters.append("only trouble")
+        self.query_one(Crumbs).show(current.definition.title, filters, current.counts_text)
+
+    def _truth(self) -> Truth:
+        watch, connection = self._watch, self._connection
+        counts = watch.counts
+        is_known = bool(watch.snapshot.servers or watch.snapshot.sessions or watch.is_complete)
+        return Truth(
+            profile=connection.name,
+            address=connection.url.partition("://")[2],
+            freshness=freshness(watch.link),
+            is_fresh=watch.link.state is LinkState.POLLING,
+            is_read_only=connection.read_only,
+            servers=(counts.available, counts.servers) if is_known else None,
+            sessions=tuple(counts.sessions.items()),
+            attention=len(watch.items),
+        )
+
+    def _follow_details(self) -> None:
+        screen = self.app.screen
+        if isinstance(screen, DetailsScreen) and self._details_of is not None:
+            screen.show(self._details(self._details_of))
+
+    def _details(self, record: Any) -> list[Detail]:
+        definition = self.current.definition
+        newest = self.current.listing.records.get(record.key, record)
+        return definition.details(newest, self._watch, self._now())
+
+    # ------------------------------------------------------------------ messages of the lists
+
+    @on(FleetList.Changed)
+    def show_changes(self) -> None:
+        """Other rows: other counts, and others to ask for."""
+        self.show_frame()
+        keys = self.current.table.keys_on_screen()
+        servers: Iterable[Key] = keys if self.view == "servers" else ()
+        sessions: Iterable[Key] = keys if self.view == "sessions" else ()
+        if self.view == "attention":
+            items = [self._watch.items[key] for key in keys if key in self._watch.items]
+            servers = [item.key for item in items if item.kind == "server"]
+            sessions = [item.key for item in items if item.kind == "session"]
+        self.post_message(self.VisibleChanged(tuple(servers), tuple(sessions)))
+
+    @on(FleetList.FilterRequested)
+    def open_filter(self) -> None:
+        """Type a filter after the present one."""
+        self._filter_before = self.current.filter_text
+        self._open_prompt("filter", self._filter_before)
+
+    @on(FleetList.Opened)
+    def open_row(self, message: FleetList.Opened) -> None:
+        """A server opens its sessions, anything else its details."""
+        match message.record:
+            case ServerRecord():
+                self.go("sessions", f"server:{quoted(message.record.name)}")
+            case SessionRecord() if self.view == "attention":
+                self.go("sessions", f"id:{quoted(message.record.id)}")
+            case _:
+                self.show_details(message.record)
+
+    @on(FleetList.DetailsRequested)
+    def open_details(self, message: FleetList.DetailsRequested) -> None:
+        """Show details on the whole screen."""
+        self.show_details(message.record)
+
+    def show_details(self, record: Any) -> None:
+        """Show the details of a row of the present list on the whole screen."""
+        self._details_of = record
+        self.app.push_screen(DetailsScreen(self._details(record), ascii_only=self._ascii_only))
+
+    @on(FleetList.Later)
+    def say_later(self, message: FleetList.Later) -> None:
+        """Say that something is not there yet."""
+        self.say(message.sentence)
+
+    # ------------------------------------------------------------------ views
+
+    def go(self, view: str, filter_text: str | None = None, select: Key | None = None) -> None:
+        """Go to a view.
+
+        Args:
+            view: its name.
+            filter_text: the filter to set there; None leaves the present one.
+            select: the item to put the cursor on.
+        """
+        self._places[self._place] = Place(self.view, self.current.filter_text)
+        target = Place(view, self.lists[view].filter_text if filter_text is None else filter_text)
+        if target != self._places[self._place]:
+            self._places[self._place + 1 :] = [target]
+            self._place += 1
+        self._show(target)
+        if select is not None:
+            self.current.table.select(select)
+
+    def _show(self, place: Place) -> None:
+        self.view = place.view
+        # A `ContentSwitcher` would paint the area twice, before and after the layout.
+        for view, one in self.lists.items():
+            one.display = view == place.view
+        self.current.set_filter(place.filter)
+        self._close_prompts()
+        self.current.time_passed()
+        self.show_changes()
+        self.refresh_bindings()
+
+    def action_open_view(self, view: str) -> None:
+        """Open one of the views."""
+        self.go(view)
+
+    def action_later(self, binding_id: str) -> None:
+        """Say that a view is not there yet."""
+        self.say(BY_ID[binding_id].later)
+
+    def _step(self, places: int) -> bool:
+        if not 0 <= self._place + places < len(self._places):
+            return False
+        self._places[self._place] = Place(self.view, self.current.filter_text)
+        self._place += places
+        self._show(self._places[self._place])
+        return True
+
+    def action_go_back(self) -> None:
+        """Go where the operator was before."""
+        self._step(-1)
+
+    def action_go_forward(self) -> None:
+        """Go where the operator went back from."""
+        self._step(1)
+
+    def action_close_top(self) -> None:
+        """End a range, clear the filter, or go back, whichever comes first."""
+        current = self.current
+        if current.table.is_in_range:
+            current.table.mark_range_off()
+        elif current.is_only_trouble:
+            current.action_toggle_trouble()
+        elif current.filter_text and not self._step(-1):
+            current.set_filter("")
+        elif not current.filter_text:
+            self._step(-1)
+
+    def action_refresh_view(self) -> None:
+        """Ask the broker now."""
+        self.post_message(self.RefreshRequested())
+
+    def action_open_help(self) -> None:
+        """List the keys that work here."""
+        is_read_only = self._connection.read_only
+        shown = {
+            key: active
+            for key, active in self.active_bindings.items()
+            if is_shown(active.binding.id, is_read_only=is_read_only)
+        }
+        self.app.push_screen(HelpScreen(shown, f"Keys in {self.current.definition.title}"))
+
+    # ------------------------------------------------------------------ the two lines one types in
+
+    def _open_prompt(self, name: str, text: str) -> None:
+        # In the place of the footer, so that the list keeps its height.
+        self.add_class("-typing")
+        self.query_one(f"#{name}", PromptLine).open(text)
+
+    def _close_prompts(self) -> None:
+        self.remove_class("-typing")
+        for prompt in self.query(PromptLine):
+            prompt.close()
+        self.current.table.focus()
+
+    @on(Input.Changed, "#filter-input")
+    def filter_typed(self, event: Input.Changed) -> None:
+        """Filter as one types; the last good filter stays in force."""
+        prompt = self.query_one("#filter", PromptLine)
+        if not prompt.is_open:
+            return
+        try:
+            self.current.set_filter(event.value)
+        except QueryError as error:
+            prompt.complain(str(error), error.column)
+        else:
+            prompt.complain("")
+
+    @on(Input.Submitted, "#filter-input")
+    def filter_done(self) -> None:
+        """Keep the filter."""
+        self._close_prompts()
+
+    @on(LineInput.Left)
+    def line_left(self, message: LineInput.Left) -> None:
+        """Give up what was typed."""
+        if message.line.id == "filter-input":
+            self._close_prompts()
+            self.current.set_filter(self._filter_before)
+        self._close_prompts()
+
+    def action_open_command(self) -> None:
+        """Type a command."""
+        self._open_prompt("command", "")
+
+    @on(Input.Submitted, "#command-input")
+    async def command_done(self, event: Input.Submitted) -> None:
+        """Do what was typed."""
+        self._close_prompts()
+        word, _, rest = event.value.strip().partition(" ")
+        if word:
+            await self.run_command(word.lower().lstrip(":"), rest.strip())
+
+    async def run_command(self, word: str, rest: str) -> None:
+        """Do what a word of the command line stands for."""
+        if word in self.lists:
+            self.go(word)
+        elif word == "filter":
+            try:
+                self.current.set_filter(rest)
+            except QueryError as error:
+                self.say(f"{error} (column {error.column})")
+        elif word in ("quit", "palette"):
+            self.post_message(self.CommandGiven(word))
+        else:
+            await self._run_words(word)
+
+    async def _run_words(self, word: str) -> None:
+        """Do what a key does, named by the words of its id."""
+        for active in self.active_bindings.values():
+            row = BY_ID.get(active.binding.id or "")
+            if row is not None and row.words == word:
+                await self.app.run_action(active.binding.action, active.node)
+                return
+        known = {row.words for row in KEYS}
+        if word in known:
+            self.say(f"{word} does not work in {self.current.definition.title}.")
+            return
+        nearest = get_close_matches(word, [*known, *self.lists, "filter", "quit"], 1)
+        self.say(f"No command is called {word}." + (f" The nearest is {nearest[0]}." if nearest else ""))
+
+
+# ------------------------------------------------------------------ words
+
+
+def freshness(link: Link) -> str:
+    """How fresh the data are, in a word or two."""
+    if link.state is not LinkState.STALE:
+        return link.state.value
+    return f"stale since {link.last_good.astimezone():%H:%M:%S}" if link.last_good else "no data yet"
+
+
+def banner_text(link: Link) -> str:
+    """Why the data are not fresh, and when it goes on."""
+    if link.state is not LinkState.STALE:
+        return ""
+    since = f"stale since {link.last_good.astimezone():%H:%M:%S}: " if link.last_good else ""
+    next_try = f" Next try {link.next_try.astimezone():%H:%M:%S}, r tries now." if link.next_try else ""
+    return f"{since}{link.why}{next_try}"
+
+
+def quoted(value: str) -> str:
+    """A value as it is written in a filter."""
+    return value if _PLAIN_VALUE.match(value) else '"' + value.replace('"', '"*"') + '"'

@@ -1,0 +1,383 @@
+"""What a key that acts does: ask, send, say what came of it.
+
+Each flow takes records, opens dialogs and forms through a callable, sends
+through `dcvtui.operations`, and reports every item once. Nothing here knows the
+application. Imported after the first paint: forms and dialogs are not needed
+before.
+"""
+
+import base64
+import binascii
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from textual.screen import Screen
+
+from dcvtui import operations
+from dcvtui.api.permissions import DEFAULT_TEXT
+from dcvtui.config import Connection
+from dcvtui.connect import Route
+from dcvtui.errors import NotUnderstood, ProgramError
+from dcvtui.fleet import Key, ServerRecord, SessionRecord, Snapshot, session_wire
+from dcvtui.operations import Batch, ItemResult, Outcome
+from dcvtui.terminal import Terminal
+from dcvtui.tui.connect_dialog import ConnectDialog
+from dcvtui.tui.dialogs import FORCE_CLOSE, FORCE_DELETE, ConfirmDialog, ResultDialog
+from dcvtui.tui.forms import CreateSessionForm, PermissionsEditor, SessionDraft
+from dcvtui.tui.panel import plural
+from dcvtui.tui.wall import ScreenshotScreen, Shot
+
+if TYPE_CHECKING:
+    from dcvtui.client import BrokerClient
+
+ResultT = TypeVar("ResultT")
+
+
+class Ask(Protocol):
+    """Opens a screen and waits for what it dismisses."""
+
+    def __call__(self, screen: Screen[ResultT], /) -> Awaitable[ResultT | None]:
+        """Wait for the operator."""
+
+
+@dataclass(slots=True)
+class Surroundings:
+    """What flows need of the console around them.
+
+    Attributes:
+        connection: the broker.
+        terminal: what the terminal can do.
+        ask: opens a dialog and waits for it.
+        say: one line for the operator, good news and progress.
+        snapshot: the fleet as it is now.
+        stale_time: the time of the data while they are stale, else "".
+        copy: puts a text on the clipboard.
+        finished: told of every result, with the verb and the keys of the items.
+        now: the time.
+    """
+
+    connection: Connection
+    terminal: Terminal
+    ask: Ask
+    say: Callable[[str], None]
+    snapshot: Callable[[], Snapshot]
+    stale_time: Callable[[], str]
+    copy: Callable[[str], Awaitable[str]]
+    finished: Callable[[str, Sequence[tuple[Key, ItemResult]]], None]
+    now: Callable[[], datetime]
+
+
+@dataclass(slots=True)
+class Sent:
+    """A permissions text that was sent from here, and when."""
+
+    text: str
+    time: datetime
+
+
+@dataclass(slots=True)
+class Flows:
+    """The actions of one broker, and what they remember: drafts and permissions sent."""
+
+    client: "BrokerClient"
+    around: Surroundings
+    draft: SessionDraft = field(default_factory=SessionDraft)
+    sent: dict[Key, Sent] = field(default_factory=dict)
+    batch: Batch | None = None
+
+    def cancel(self) -> bool:
+        """Stop after the request that is under way; False if nothing is."""
+        if self.batch is None:
+            return False
+        self.batch.cancel()
+        self.around.say("stopping after the request that is under way")
+        return True
+
+    async def _run(self, verb: str, batch: Batch, keys: Sequence[Key]) -> list[ItemResult]:
+        """Send a batch, say how far it is, and report its results."""
+
+        def progress(finished: int, count: int, _new: Sequence[ItemResult]) -> None:
+            self.around.say(f"{verb}: {finished:,} of {count:,}, esc stops")
+
+        self.batch = batch
+        if len(keys) > operations.ITEMS_PER_CALL:
+            progress(0, len(keys), [])
+        try:
+            results = await batch.run(progress if len(keys) > operations.ITEMS_PER_CALL else None)
+        finally:
+            self.batch = None
+            # A cancelled worker leaves results that are true at every moment.
+            self.around.finished(verb, list(zip(keys, batch.results, strict=True)))
+        return results
+
+    async def _tell(self, title: str, results: Sequence[ItemResult]) -> bool:
+        """Say what came of it; True if the failed ones are to be tried again."""
+        if all(result.outcome is Outcome.DONE for result in results):
+            self.around.say(f"{title}: {len(results):,} done")
+            return False
+        retry = await self.around.ask(ResultDialog(title, results, self.around.copy))
+        return retry is True
+
+    # ------------------------------------------------------------------ sessions
+
+    async def delete(self, sessions: Sequence[SessionRecord]) -> None:
+        """Delete sessions, after a question; those in use only if they are taken in."""
+        while sessions:
+            free = [session for session in sessions if not session.connections]
+            used = [session for session in sessions if session.connections]
+            confirmation = await self.around.ask(
+                ConfirmDialog(
+                    f"Delete {plural(len(sessions), 'session')}?",
+                    _delete_sentences(sessions),
+                    [_session_line(session) for session in free],
+                    FORCE_DELETE,
+                    [_session_line(session) for session in used],
+                    accept="delete",
+                )
+            )
+            if confirmation is None:
+                return
+            chosen = [*free, *(used if confirmation.include_connected else [])]
+            force = {"Force": True} if confirmation.force else {}
+            items = [{"SessionId": session.id, "Owner": session.owner, **force} for session in chosen]
+            results = await self._run(
+                "delete",
+                operations.delete_sessions(self.client, items),
+                [session.key for session in chosen],
+            )
+            named = [replace(result, name=_name(one)) for one, result in zip(chosen, results, strict=True)]
+            if not await self._tell("Delete", named):
+                return
+            sessions = _failed(chosen, results)
+
+    async def create(self, on_server: ServerRecord | None = None) -> None:
+        """Ask for new sessions with the form; a refused request stays in it."""
+        snapshot = self.around.snapshot()
+        draft = self.draft
+        if on_server is not None:
+            name = on_server.id.replace("'", "''")
+            draft = replace(draft, requirements=f"server:Id = '{name}'")
+        owners = {session.owner for session in snapshot.sessions.values()}
+        form = CreateSessionForm(
+            draft,
+            list(snapshot.servers.values()),
+            sorted(owners),
+            self._submit_new,
+            as_of=self.around.stale_time(),
+        )
+        outcome = await self.around.ask(form)
+        if outcome is None:
+            return
+        # The server named by the key is no default for the next form.
+        kept = (
+            outcome.draft
+            if on_server is None
+            else replace(outcome.draft, requirements=self.draft.requirements)
+        )
+        self.draft = kept
+        if outcome.is_finished:
+            self.around.say(f"{plural(len(outcome.results), 'session')} accepted")
+
+    async def _submit_new(self, items: list[dict[str, Any]]) -> list[ItemResult]:
+        batch = operations.create_sessions(self.client, items)
+        await batch.run()
+        keys = [(self.around.connection.name, result.id) for result in batch.results]
+        self.around.finished("create", list(zip(keys, batch.results, strict=True)))
+        return batch.results
+
+    async def permissions(self, sessions: Sequence[SessionRecord]) -> None:
+        """Edit the permissions of sessions and send them."""
+        if not sessions:
+            return
+        known = [self.sent.get(session.key) for session in sessions]
+        texts = {sent.text if sent else None for sent in known}
+        first = known[0] if len(texts) == 1 else None
+        text = first.text if first else DEFAULT_TEXT
+        origin = f"sent by you {first.time.astimezone():%H:%M}" if first else None
+
+        async def submit(text: str) -> list[ItemResult]:
+            return await self._send_permissions(sessions, text)
+
+        outcome = await self.around.ask(PermissionsEditor(sessions, text, origin, submit))
+        if outcome is None or not outcome.is_sent:
+            return
+        connected = sum(session.connections for session in sessions)
+        note = f" Clients connected now are not cut off: {connected} connected." if connected else ""
+        self.around.say(f"permissions: {len(outcome.results):,} sent.{note}")
+
+    async def _send_permissions(self, sessions: Sequence[SessionRecord], text: str) -> list[ItemResult]:
+        encoded = base64.b64encode(text.encode()).decode()
+        items = [
+            {"SessionId": session.id, "Owner": session.owner, "PermissionsFile": encoded}
+            for session in sessions
+        ]
+        batch = operations.update_permissions(self.client, items)
+        results = await self._run("permissions", batch, [session.key for session in sessions])
+        for session, result in zip(sessions, results, strict=True):
+            if result.outcome is Outcome.DONE:
+                self.sent[session.key] = Sent(text, self.around.now())
+        return [replace(result, name=_name(one)) for one, result in zip(sessions, results, strict=True)]
+
+    async def screenshot(self, session: SessionRecord) -> None:
+        """Show the screen of a session."""
+
+        async def take(width: int, height: int) -> Sequence[Shot]:
+            item = {"SessionId": session.id, "MaxWidth": width, "MaxHeight": height}
+            answer = await self.client.screenshots([item])
+            return _shots(answer.model)
+
+        terminal = self.around.terminal
+        await self.around.ask(
+            ScreenshotScreen(session, take, form=terminal.picture_form, colours=terminal.picture_colours)
+        )
+
+    async def connect(self, session: SessionRecord) -> None:
+        """Show how the session is reached."""
+
+        async def renew(user: str) -> tuple[Mapping[str, Any], str]:
+            answer = await self.client.connection_data(session.id, user)
+            token = answer.model.connection_token
+            if not token or not answer.model.session:
+                raise NotUnderstood("The broker's answer holds no connection token.")
+            return answer.model.session.to_wire(), token
+
+        connection = self.around.connection
+        wire = session_wire(session, self.around.snapshot().server_of(session))
+        gateway = Route.read(connection.gateway) if connection.gateway else None
+        await self.around.ask(
+            ConnectDialog(
+                wire,
+                None,
+                session.owner,
+                renew,
+                self.around.copy,
+                gateway=gateway,
+                address_tag=connection.address_tag,
+                folder=Path.home(),
+                scp_host=_this_host() if self.around.terminal.is_ssh else None,
+            )
+        )
+
+    # ------------------------------------------------------------------ servers
+
+    async def open(self, servers: Sequence[ServerRecord]) -> None:
+        """Let new sessions onto servers again."""
+        title = f"Open {plural(len(servers), 'server')}?"
+        sentences = ["New sessions may be placed on them again."]
+        while servers:
+            lines = [_server_line(server) for server in servers]
+            if await self.around.ask(ConfirmDialog(title, sentences, lines, accept="open")) is None:
+                return
+            items = [{"ServerId": server.id} for server in servers]
+            servers = await self._change_servers("open", operations.open_servers(self.client, items), servers)
+
+    async def close(self, servers: Sequence[ServerRecord]) -> None:
+        """Keep new sessions off servers."""
+        while servers:
+            confirmation = await self.around.ask(
+                ConfirmDialog(
+                    f"Close {plural(len(servers), 'server')}?",
+                    ["No new session is placed on them until they are opened again."],
+                    [_server_line(server) for server in servers],
+                    FORCE_CLOSE,
+                    accept="close",
+                )
+            )
+            if confirmation is None:
+                return
+            force = {"Force": True} if confirmation.force else {}
+            items = [{"ServerId": server.id, **force} for server in servers]
+            servers = await self._change_servers(
+                "close", operations.close_servers(self.client, items), servers
+            )
+
+    async def drain(self, servers: Sequence[ServerRecord]) -> list[Key]:
+        """Close servers although sessions run; the keys of those that are draining now."""
+        sessions = sum(server.sessions for server in servers)
+        title = f"Drain {plural(len(servers), 'server')}?"
+        sentences = [
+            f"{plural(sessions, 'session')} on them. Closes them to new sessions (force), ends none; "
+            "they stay closed when you leave the console."
+        ]
+        lines = [_server_line(server) for server in servers]
+        if await self.around.ask(ConfirmDialog(title, sentences, lines, accept="drain")) is None:
+            return []
+        items = [{"ServerId": server.id, "Force": True} for server in servers]
+        left = await self._change_servers("drain", operations.close_servers(self.client, items), servers)
+        failed = {server.key for server in left}
+        return [server.key for server in servers if server.key not in failed]
+
+    async def _change_servers(
+        self, verb: str, batch: Batch, servers: Sequence[ServerRecord]
+    ) -> Sequence[ServerRecord]:
+        """Send; the servers that are to be tried again."""
+        results = await self._run(verb, batch, [server.key for server in servers])
+        named = [replace(result, name=one.name) for one, result in zip(servers, results, strict=True)]
+        return _failed(servers, results) if await self._tell(verb.capitalize(), named) else []
+
+
+# ------------------------------------------------------------------ words
+
+
+def _name(session: SessionRecord) -> str:
+    return session.name or session.id
+
+
+def _failed(records: Sequence[ResultT], results: Sequence[ItemResult]) -> list[ResultT]:
+    pairs = zip(records, results, strict=True)
+    return [record for record, result in pairs if result.outcome is Outcome.FAILED]
+
+
+def _session_line(session: SessionRecord) -> str:
+    clients = f", {plural(session.connections, 'client')}" if session.connections else ""
+    place = f" on {session.server_name}" if session.server_name else ""
+    return f"{_name(session)}, {session.owner}, {session.state}{clients}{place}"
+
+
+def _server_line(server: ServerRecord) -> str:
+    state = server.unavailability_reason or server.availability
+    return f"{server.name}, {state}, {plural(server.sessions, 'session')}"
+
+
+def _delete_sentences(sessions: Sequence[SessionRecord]) -> list[str]:
+    owners = len({session.owner for session in sessions})
+    clients = sum(session.connections for session in sessions)
+    if len(sessions) == 1:
+        return []
+    connected = f", {plural(clients, 'client')} connected" if clients else ""
+    return [f"{plural(owners, 'owner')}{connected}."]
+
+
+def _shots(model: Any) -> list[Shot]:
+    """The pictures of the one session that was asked for, the primary display first."""
+    for refused in model.unsuccessful_list:
+        raise ProgramError(refused.failure_reason or "The broker gives no reason why there is no picture.")
+    images = [
+        image
+        for one in model.successful_list
+        if one.session_screenshot
+        for image in one.session_screenshot.images
+    ]
+    images.sort(key=lambda image: not image.primary)
+    try:
+        return [
+            Shot(base64.b64decode(image.data or ""), _clock_time(image.creation_time)) for image in images
+        ]
+    except binascii.Error:
+        raise NotUnderstood("The broker's picture is not Base64.") from None
+
+
+def _clock_time(text: str | None) -> str:
+    try:
+        return f"{datetime.fromisoformat(text or '').astimezone():%H:%M:%S}"
+    except ValueError:
+        return ""
+
+
+def _this_host() -> str:
+    import socket  # noqa: PLC0415  only for the line that copies a file to the operator's machine
+
+    return socket.gethostname()

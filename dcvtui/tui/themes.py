@@ -1,0 +1,55 @@
+"""The console's own looks: calm, one accent, blue and orange instead of green and red.
+
+Both themes say the same with the same classes; state is always told by sign and
+word as well, so that colour may be missing.
+"""
+
+from textual.theme import Theme
+
+DARK = Theme(
+    name="dcvtui-dark",
+    primary="#7aa2f7",
+    secondary="#9aa5ce",
+    accent="#7dcfff",
+    warning="#e0af68",
+    error="#ff9e64",
+    success="#7fb4ca",
+    foreground="#c8d0e0",
+    background="#14171f",
+    surface="#1a1e28",
+    panel="#222735",
+    dark=True,
+    variables={
+        "text-muted": "#7c869c",
+        "text-accent": "#7dcfff",
+        "text-success": "#7fb4ca",
+        "text-warning": "#e0af68",
+        "text-error": "#ff9e64",
+        "border": "#3a4154",
+        "input-selection-background": "#7dcfff 30%",
+    },
+)
+
+LIGHT = Theme(
+    name="dcvtui-light",
+    primary="#1f5fbf",
+    secondary="#4a5a78",
+    accent="#0b6bcb",
+    warning="#9a5b00",
+    error="#b8460e",
+    success="#1b6f8f",
+    foreground="#1d2433",
+    background="#fbfbf9",
+    surface="#f1f2ee",
+    panel="#e4e7ec",
+    dark=False,
+    variables={
+        "text-muted": "#667085",
+        "text-accent": "#0b6bcb",
+        "text-success": "#1b6f8f",
+        "text-warning": "#9a5b00",
+        "text-error": "#b8460e",
+        "border": "#c3c8d2",
+        "input-selection-background": "#0b6bcb 25%",
+    },
+)
