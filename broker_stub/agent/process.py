@@ -90,6 +90,7 @@ async def _assembled(loaded: Loaded) -> Agent:
                 init_folder=agent.init_folder,
                 autorun_folder=agent.autorun_folder,
                 geometry=settings.backend.geometry,
+                minimum_uid=settings.backend.minimum_uid,
             )
         ),
         RealHost(reports_users=agent.enable_query_logged_in_users),

@@ -146,6 +146,8 @@ class BackendSection(Section):
     """Whether sessions run as their owners or all as the agent's user."""
     geometry: Annotated[tuple[int, int], BeforeValidator(_geometry)] = (1280, 720)
     """Screen of a new X session."""
+    minimum_uid: int = Field(default=1000, ge=0)
+    """An agent that runs as root starts no session for users with a lower number: system users."""
     simulated: dict[str, Any] = Field(default_factory=dict)
     """Size and faults of a simulated fleet."""
 
