@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from urllib.parse import quote
 
-from dcvtui.config import Connection, Credentials, check_url
+from dcvtui.config import Connection, Credentials, check_url, is_same_origin
 from dcvtui.errors import Refused
 from dcvtui.exchange import Exchange, date_of
 from dcvtui.lean_httpx import httpx
@@ -74,8 +74,12 @@ class BrokerClient:
         **exchange: Any,
     ) -> None:
         self.url = check_url(url, "the program")
-        self._exchange = Exchange(self.url, trust, transport=transport, **exchange)
-        self._tokens = Tokens(self._exchange, self.url, credentials, now)
+        options = {"transport": transport, "secrets": set(), **exchange}
+        self._exchange = Exchange(self.url, trust, **options)
+        self._token_exchange = self._exchange
+        if credentials and credentials.token_url and not is_same_origin(credentials.token_url, self.url):
+            self._token_exchange = Exchange(credentials.token_url, trust, who="token server", **options)
+        self._tokens = Tokens(self._token_exchange, self.url, credentials, now)
         self._now = now
         self._date: tuple[datetime, float] | None = None
         self._takes_sizes = True
@@ -97,6 +101,8 @@ class BrokerClient:
     async def close(self) -> None:
         """Close all connections."""
         await self._exchange.close()
+        if self._token_exchange is not self._exchange:
+            await self._token_exchange.close()
 
     @property
     def broker_time(self) -> datetime | None:

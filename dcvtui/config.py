@@ -160,7 +160,8 @@ def _origin_of(url: str) -> tuple[str, int]:
     return ((parts.hostname or "").lower(), parts.port or 443) if parts else (url, 0)
 
 
-def _is_same_broker(one: str | None, other: str | None) -> bool:
+def is_same_origin(one: str | None, other: str | None) -> bool:
+    """Two addresses name the same host and port."""
     return bool(one and other) and _origin_of(str(one)) == _origin_of(str(other))
 
 
@@ -209,7 +210,7 @@ class _Choice:
             raise ConfigError(
                 f'There is no url in {stored.origin}. Add it: url = "https://broker.example:8443".'
             )
-        if options.broker_url and not _is_same_broker(options.broker_url, profile.url):
+        if options.broker_url and not is_same_origin(options.broker_url, profile.url):
             raise _astray("--broker-url", options.broker_url, stored)
         _refuse_other_token_server("--auth-server", options.auth_server, stored)
         ignored = [name for name in _IGNORED.split(", ") if environ.get(name)]
@@ -262,7 +263,7 @@ def _place_for(url: str | None, stored: list[_Stored]) -> _Stored | None:
         with_url = [place for place in stored if place.profile.url]
         return with_url[0] if with_url else None
     for place in stored:
-        if not place.profile.url or _is_same_broker(url, place.profile.url):
+        if not place.profile.url or is_same_origin(url, place.profile.url):
             return place
     return None
 
@@ -286,7 +287,7 @@ def _own_credentials(stored: _Stored) -> Credentials | None:
 def _refuse_other_token_server(name: str, url: str | None, stored: _Stored) -> None:
     profile = stored.profile
     known = profile.token_url or (profile.url if stored.is_profile else None)
-    if url and known and not _is_same_broker(url, known):
+    if url and known and not is_same_origin(url, known):
         raise ConfigError(
             f"{name} names another token server than {stored.origin}, and the secret stored there is only "
             "sent to its own. Give client id and secret by DCV_SM_CLIENT_ID and DCV_SM_CLIENT_PASSWORD."

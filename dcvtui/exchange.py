@@ -44,6 +44,8 @@ class Exchange:
     Args:
         url: address of the broker, for sentences.
         trust: which certificate it must show.
+        who: what answers there: the broker, or the token server where that is another.
+        secrets: texts that never get into a sentence, shared by those who learn some.
         transport: another way to carry requests than the network, for tests.
         deadline_s: for one request and its answer, connecting included.
         retry_waits_s: what to wait before each repeat of a call that may be repeated.
@@ -55,16 +57,19 @@ class Exchange:
         url: str,
         trust: Trust,
         *,
+        who: str = "broker",
+        secrets: set[str] | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
         deadline_s: float = DEADLINE_S,
         retry_waits_s: Sequence[float] = RETRY_WAITS_S,
         sleep: Sleep = asyncio.sleep,
     ) -> None:
         self._url = url
+        self._who = who
         self._deadline_s = deadline_s
         self._retry_waits_s = tuple(retry_waits_s)
         self._sleep = sleep
-        self._secrets: set[str] = set()
+        self._secrets = set() if secrets is None else secrets
         # The trace that tells whether a request left this machine exists on the network only.
         self._has_trace = transport is None
         self._http = httpx.AsyncClient(
@@ -163,7 +168,7 @@ class Exchange:
             else "Check the address and whether a firewall is between."
         )
         return TimedOut(
-            f"The broker {self._url} {what} within {deadline_s:g} seconds. {advice}", was_sent=was_sent
+            f"The {self._who} {self._url} {what} within {deadline_s:g} seconds. {advice}", was_sent=was_sent
         )
 
     async def _failure(self, error: httpx.TransportError, *, was_sent: bool) -> BrokerError:
@@ -177,16 +182,16 @@ class Exchange:
             if isinstance(cause, ConnectionRefusedError):
                 return self._unreachable(
                     "connection refused",
-                    "Check that it runs and that this is its port for clients (usually 8443).",
+                    "Check that it runs and that the port is right (a broker's for clients is usually 8443).",
                 )
             if isinstance(cause, ssl.SSLError) and not was_sent:
                 return self._unreachable(
-                    "what answers there does not speak TLS as a broker does",
-                    "Check the port; the one for clients is usually 8443.",
+                    "what answers there does not speak TLS",
+                    "Check the port (a broker's for clients is usually 8443).",
                 )
         if was_sent:
             return Unreachable(
-                f"The broker {self._url} closed the connection before its answer came. "
+                f"The {self._who} {self._url} closed the connection before its answer came. "
                 "Look whether it was restarted, then look again at what it did.",
                 was_sent=True,
             )
@@ -196,7 +201,7 @@ class Exchange:
         )
 
     def _unreachable(self, reason: str, advice: str) -> Unreachable:
-        return Unreachable(f"The broker {self._url} could not be reached: {reason}. {advice}")
+        return Unreachable(f"The {self._who} {self._url} could not be reached: {reason}. {advice}")
 
     async def _not_trusted(self, cause: ssl.SSLCertVerificationError) -> NotTrusted:
         reason = getattr(cause, "verify_message", None) or cause.strerror or "it could not be verified"
@@ -206,8 +211,8 @@ class Exchange:
         shown = f" It shows {fingerprint}." if fingerprint else ""
         return NotTrusted(
             f"The certificate of {self._url} is not trusted: {visible(reason).rstrip('.')}.{shown} "
-            "Nothing was sent. If this is your broker, name its CA file with --ca-bundle FILE, or compare "
-            f"the fingerprint there and pin it with --trust-fingerprint {fingerprint or 'SHA256:…'}",
+            f"Nothing was sent. If this is your {self._who}, name its CA file with --ca-bundle FILE, or "
+            f"compare the fingerprint there and pin it with --trust-fingerprint {fingerprint or 'SHA256:…'}",
             fingerprint=fingerprint,
             reason=reason,
         )
@@ -217,8 +222,9 @@ class Exchange:
     def not_understood(self, what: str, *, was_sent: bool = False) -> NotUnderstood:
         """The sentence for an answer that no broker gives."""
         return NotUnderstood(
-            f"{self._url} answered with {what}, which no broker does. "
-            "Check that address and port are those of a Session Manager broker for clients (usually 8443).",
+            f"{self._url} answered with {what}, which no {self._who} does. "
+            f"Check that address and port are those of the {self._who} "
+            "(a broker's for clients is usually 8443).",
             was_sent=was_sent,
         )
 
@@ -251,15 +257,16 @@ class Exchange:
         body = _json_or_none(response)
         text = self._broker_text(body)
         if status == httpx.codes.UNAUTHORIZED:
+            reason = text or "no reason given"
             return NotAuthorized(
-                f'The broker {self._url} does not accept the access token: "{text or "no reason given"}". '
+                f'The {self._who} {self._url} does not accept the access token: "{reason}". '
                 "Check the credentials, and the clocks of both machines."
             )
         if text is None and response.is_client_error and status != httpx.codes.TOO_MANY_REQUESTS:
             return self.not_understood(f"HTTP {status} and {self._kind(response)}")
         text = text or self._shown(response.reason_phrase) or "no reason given"
         return Refused(
-            f'The broker {self._url} answered with HTTP {status}: "{text}". {_advice(status)}',
+            f'The {self._who} {self._url} answered with HTTP {status}: "{text}". {_advice(status)}',
             status=status,
             text=text,
             request_id=self._shown(str(body.get("RequestId", ""))) if body else "",

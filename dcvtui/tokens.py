@@ -27,7 +27,7 @@ class Tokens:
     """Gives the access token to use now.
 
     Args:
-        exchange: sends the request.
+        exchange: sends the request, to the broker or to another token server.
         url: of the broker.
         credentials: None gives no token at all.
         now: a clock in seconds that never goes back.
@@ -76,6 +76,19 @@ class Tokens:
 
     async def _fetch(self, credentials: Credentials) -> None:
         asked_at = self._now()
+        try:
+            answer = await self._ask(credentials)
+        except BrokerError as error:
+            error.was_sent = False  # the call that the token is for has not begun
+            raise
+        token = answer.get("access_token")
+        if not isinstance(token, str) or not _TOKEN.match(token):
+            raise self._exchange.not_understood("a token answer without a token")
+        self._exchange.hide(token)
+        self._token = token
+        self._good_until = asked_at + USED_SHARE_OF_LIFE * _seconds(answer.get("expires_in"))
+
+    async def _ask(self, credentials: Credentials) -> dict[str, Any]:
         url, form = self._request(credentials)
         response = await self._exchange.send(
             "POST",
@@ -87,13 +100,7 @@ class Tokens:
         )
         if not response.is_success:
             raise self._refusal(response)
-        answer = self._exchange.json_object(response)
-        token = answer.get("access_token")
-        if not isinstance(token, str) or not _TOKEN.match(token):
-            raise self._exchange.not_understood("a token answer without a token")
-        self._exchange.hide(token)
-        self._token = token
-        self._good_until = asked_at + USED_SHARE_OF_LIFE * _seconds(answer.get("expires_in"))
+        return self._exchange.json_object(response)
 
     def _request(self, credentials: Credentials) -> tuple[str, dict[str, str]]:
         # Every known client of the broker sends the grant type in the URL and an empty body; a token

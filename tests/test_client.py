@@ -93,6 +93,49 @@ async def test_an_external_token_server_gets_grant_type_and_scope_in_the_form(tm
         assert broker.token_requests[0].body == b"scope=sm_scope&grant_type=client_credentials"
 
 
+async def test_an_external_token_server_is_named_as_what_it_is(tmp_path: Path) -> None:
+    async with awkward_broker(tmp_path, no_sessions) as broker:
+        elsewhere = Credentials("an-id", SECRET, token_url="https://127.0.0.1:9/token")
+        async with client_of(broker, credentials=elsewhere) as client:
+            with pytest.raises(
+                Unreachable, match=r"The token server https://127\.0\.0\.1:9/token could not be"
+            ):
+                await client.describe_sessions_page()
+        assert broker.asked == broker.token_requests == []
+
+
+async def test_tokens_of_another_server_serve_and_stay_hidden_as_well(tmp_path: Path) -> None:
+    (tmp_path / "tokens").mkdir()
+
+    async def echo(asked: Asked) -> bytes:
+        return reply({"error": asked.headers["authorization"]}, "400 Bad Request")
+
+    async with (
+        awkward_broker(tmp_path, echo) as broker,
+        awkward_broker(tmp_path / "tokens", no_sessions) as token_server,
+    ):
+        both = tmp_path / "both.pem"
+        both.write_text(broker.ca_file.read_text() + token_server.ca_file.read_text())
+        elsewhere = Credentials("an-id", SECRET, token_url=f"{token_server.url}/oauth2/token")
+        async with client_of(broker, credentials=elsewhere, trust=Trust(ca_file=both)) as client:
+            with pytest.raises(Refused, match="Bearer •••"):
+                await client.describe_sessions_page()
+        assert len(token_server.token_requests) == 1
+        assert broker.token_requests == []
+
+
+async def test_a_change_whose_token_could_not_be_had_was_not_sent(tmp_path: Path) -> None:
+    async def hang_up(_asked: Asked) -> bytes:
+        raise HangUp
+
+    async with awkward_broker(tmp_path, no_sessions) as broker, client_of(broker) as client:
+        broker.token_answer = hang_up
+        with pytest.raises(Unreachable) as caught:
+            await client.create_sessions([{"Name": "n"}])
+        assert not caught.value.was_sent
+        assert broker.asked == []
+
+
 async def test_a_token_serves_for_four_fifths_of_its_life(tmp_path: Path) -> None:
     clock = Clock()
     async with awkward_broker(tmp_path, no_sessions) as broker, client_of(broker, clock) as client:
