@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from broker_stub.broker.oauth import DuplicateName, Tokens, UnknownClient
+from broker_stub.broker.store import StoreUnavailable
 
 audit = logging.getLogger("broker_stub.audit")
 
@@ -57,10 +58,14 @@ def admin_app(tokens: Tokens) -> Starlette:
         audit.info("API client %s unregistered", client_id)
         return Response(status_code=204)
 
+    async def store_trouble(_request: Request, _error: Exception) -> Response:
+        return JSONResponse({"error": "the broker's database cannot be written"}, 503)
+
     return Starlette(
+        exception_handlers={StoreUnavailable: store_trouble},
         routes=[
             Route("/api-clients", register, methods=["POST"]),
             Route("/api-clients", describe, methods=["GET"]),
             Route("/api-clients/{client_id:path}", unregister, methods=["DELETE"]),
-        ]
+        ],
     )

@@ -28,6 +28,7 @@ from broker_stub.channel_commands import CommandResult
 
 logger = logging.getLogger(__name__)
 
+_ASKED_WITHIN_S = 60.0  # whoever was to ask may have gone away
 _TICK_S = 1.0
 _LONGEST_LOOK_S = 0.25  # events may bring the next moment nearer without telling this clock
 _SHORTEST_LOOK_S = 0.02
@@ -150,7 +151,9 @@ class Coordinator:
             command_id = outcome.result.command_id if isinstance(outcome.result, Accepted) else None
             if command_id:
                 # Before the command leaves, or a quick agent would answer a question not yet asked.
-                self._awaited[command_id] = asyncio.get_running_loop().create_future()
+                loop = asyncio.get_running_loop()
+                self._awaited[command_id] = loop.create_future()
+                loop.call_later(_ASKED_WITHIN_S, self._awaited.pop, command_id, None)
 
     def _carry(self, outcome: Outcome, answered: asyncio.Future[Any]) -> None:
         # Begun at once and awaited in order: changes of many events share one commit.

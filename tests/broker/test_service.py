@@ -322,6 +322,9 @@ async def test_b39_a_lost_database_refuses_changes_and_recovers(tmp_path: Path) 
             assert (answer.status_code, answer.json()) == (503, {"error": "Service unavailable"})
             assert (await broker.client.post("/describeSessions")).status_code == 200
             assert (await broker.client.get("/health")).status_code == 503
+            config = write_config(tmp_path)
+            status, _, errors = await broker_command("register-api-client", "-cn", "x", "--config", config)
+            assert (status, errors) == (1, "error: the broker's database cannot be written\n")
         async with asyncio.timeout(20):
             while (await broker.client.get("/health")).status_code != 200:  # noqa: ASYNC110  polled as an operator does
                 await asyncio.sleep(0.05)

@@ -1,0 +1,309 @@
+"""Describing and failing items over HTTPS, on a broker without hosts."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from tests.broker.api_calls import (
+    OBJECT_OPERATIONS,
+    UUID,
+    call,
+    error_of,
+    new_owner,
+    owner_filter,
+    queue,
+    refused,
+)
+from tests.running import RunningBroker, running_broker
+
+# One broker for all tests of this module: a start costs more than a test.
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningBroker]:
+    folder = tmp_path_factory.mktemp("http_api")
+    async with running_broker(folder, create_sessions_queue_max_size=10_000) as running:
+        yield running
+
+
+# ------------------------------------------------------------------ describing
+
+
+async def test_c39_no_parameters_in_every_form(broker: RunningBroker) -> None:
+    await queue(broker, new_owner())
+    bodies = [b"", b"null", b"{}", b'{"SessionIds":[],"Filters":[],"NextToken":""}']
+    answers = [(await broker.client.post("/describeSessions", content=body)).json() for body in bodies]
+    assert answers[0]["Sessions"]
+    assert all(answer["Sessions"] == answers[0]["Sessions"] for answer in answers)
+
+
+async def test_c40_null_equals_leaving_out(broker: RunningBroker) -> None:
+    nothing = dict.fromkeys(("SessionIds", "Filters", "MaxResults", "NextToken"))
+    with_nulls, without = (
+        await call(broker, "describeSessions", nothing),
+        await call(broker, "describeSessions", {}),
+    )
+    assert with_nulls["Sessions"] == without["Sessions"]
+    await call(broker, "describeServers", dict.fromkeys(("ServerIds", "MaxResults", "NextToken")))
+    for operation, fields in {
+        "createSessions": ("Name", "Owner", "Type", "InitFile", "MaxConcurrentClients", "DcvGlEnabled"),
+        "deleteSessions": ("SessionId", "Owner", "Force"),
+        "sessionPermissions": ("SessionId", "Owner", "PermissionsFile"),
+        "getSessionScreenshots": ("SessionId", "MaxWidth", "MaxHeight"),
+        "openServers": ("ServerId",),
+        "closeServers": ("ServerId", "Force"),
+    }.items():
+        (with_null,) = (await call(broker, operation, [dict.fromkeys(fields)]))["UnsuccessfulList"]
+        (empty,) = (await call(broker, operation, [{}]))["UnsuccessfulList"]
+        assert with_null == empty
+
+
+async def test_c41_other_spellings(broker: RunningBroker) -> None:
+    (session_id,) = await queue(broker, new_owner())
+    for field in ("SessionIds", "session_ids", "sessionIds", "session-ids"):
+        (session,) = (await call(broker, "describeSessions", {field: [session_id]}))["Sessions"]
+        assert session["Id"] == session_id
+
+
+async def test_c42_the_range_of_max_results(broker: RunningBroker) -> None:
+    for operation in OBJECT_OPERATIONS:
+        for value in (0, -1, 1001, 10**30):
+            text = await refused(broker, operation, {"MaxResults": value})
+            assert text == "MaxResults must be between 1 and 1000"
+        for value in (1, 1000):
+            await call(broker, operation, {"MaxResults": value})
+
+
+async def test_c43_a_page_holds_a_thousand(broker: RunningBroker) -> None:
+    owner = new_owner()
+    made = await queue(broker, owner, 500) + await queue(broker, owner, 500) + await queue(broker, owner, 200)
+    first = await call(broker, "describeSessions", owner_filter(owner))
+    assert len(first["Sessions"]) == 1000
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,1024}", first["NextToken"])
+    second = await call(broker, "describeSessions", {**owner_filter(owner), "NextToken": first["NextToken"]})
+    assert len(second["Sessions"]) == 200
+    assert "NextToken" not in second
+    found = [session["Id"] for session in first["Sessions"] + second["Sessions"]]
+    assert sorted(found) == sorted(made)
+    await call(
+        broker, "deleteSessions", [{"SessionId": id, "Owner": owner, "Force": True} for id in made[:1000]]
+    )
+
+
+async def test_c44_a_full_last_page_is_the_last(broker: RunningBroker) -> None:
+    owner = new_owner()
+    await queue(broker, owner, 4)
+    first = await call(broker, "describeSessions", {**owner_filter(owner), "MaxResults": 2})
+    body = {**owner_filter(owner), "MaxResults": 2, "NextToken": first["NextToken"]}
+    second = await call(broker, "describeSessions", body)
+    assert len(second["Sessions"]) == 2
+    assert "NextToken" not in second
+
+
+async def test_c46_pages_survive_changes_between_them(broker: RunningBroker) -> None:
+    owner = new_owner()
+    made = await queue(broker, owner, 6)
+    order = [each["Id"] for each in (await call(broker, "describeSessions", owner_filter(owner)))["Sessions"]]
+    body: dict[str, Any] = {**owner_filter(owner), "MaxResults": 2}
+    page = await call(broker, "describeSessions", body)
+    seen = [session["Id"] for session in page["Sessions"]]
+    gone = [order[1], order[2]]
+    await call(broker, "deleteSessions", [{"SessionId": id, "Owner": owner, "Force": True} for id in gone])
+    await queue(broker, owner, 1)
+    while "NextToken" in page:
+        page = await call(broker, "describeSessions", {**body, "NextToken": page["NextToken"]})
+        seen += [session["Id"] for session in page["Sessions"]]
+    assert len(seen) == len(set(seen))
+    assert set(made) - set(gone) <= set(seen)
+
+
+async def test_c47_a_token_goes_on_with_other_criteria(broker: RunningBroker) -> None:
+    owner = new_owner()
+    await queue(broker, owner, 5)
+    order = [each["Id"] for each in (await call(broker, "describeSessions", owner_filter(owner)))["Sessions"]]
+    page = await call(broker, "describeSessions", {**owner_filter(owner), "MaxResults": 1})
+    rest = await call(
+        broker, "describeSessions", {**owner_filter(owner), "MaxResults": 3, "NextToken": page["NextToken"]}
+    )
+    assert [session["Id"] for session in rest["Sessions"]] == order[1:4]
+    some = await call(
+        broker, "describeSessions", {"SessionIds": [order[0], order[4]], "NextToken": page["NextToken"]}
+    )
+    assert [session["Id"] for session in some["Sessions"]] == [order[4]]
+
+
+async def test_c48_tokens_that_were_not_issued(broker: RunningBroker) -> None:
+    owner = new_owner()
+    await queue(broker, owner, 2)
+    token = (await call(broker, "describeSessions", {**owner_filter(owner), "MaxResults": 1}))["NextToken"]
+    for bad in ("nonsense", token[:-3], token[1:], "é", "A" * 2000):
+        assert await refused(broker, "describeSessions", {"NextToken": bad}) == "Invalid NextToken"
+    assert await refused(broker, "describeServers", {"NextToken": token}) == "Invalid NextToken"
+
+
+async def test_c50_unknown_and_repeated_ids(broker: RunningBroker) -> None:
+    (session_id,) = await queue(broker, new_owner())
+    found = await call(broker, "describeSessions", {"SessionIds": [session_id, "nothing", session_id]})
+    assert [session["Id"] for session in found["Sessions"]] == [session_id]
+
+
+async def test_c51_c53_c54_filters(broker: RunningBroker) -> None:
+    owner = new_owner().upper()
+    (session_id,) = await queue(broker, owner)
+
+    async def found(*filters: tuple[str, str]) -> list[str]:
+        body = {"Filters": [{"Key": key, "Value": value} for key, value in filters]}
+        return [session["Id"] for session in (await call(broker, "describeSessions", body))["Sessions"]]
+
+    assert await found(("owner", owner)) == await found(("Owner", owner)) == [session_id]
+    assert await found(("owner", owner.lower())) == []
+    assert await found(("owner", owner), ("tag:color", "pink")) == []
+    assert await found(("owner", owner), ("owner", "other")) == []
+    assert await found(("owner", owner), ("owner", owner)) == [session_id]
+
+
+async def test_c55_other_filters_are_refused(broker: RunningBroker) -> None:
+    for key in ("name", "Tag:x", ""):
+        text = await refused(broker, "describeSessions", {"Filters": [{"Key": key, "Value": "x"}]})
+        assert text == f'Unsupported filter "{key}"'
+    for incomplete in ({"Key": "owner"}, {"Value": "x"}, {}, {"Key": "owner", "Value": None}):
+        text = await refused(broker, "describeSessions", {"Filters": [incomplete]})
+        assert text == 'Invalid value for field "Filters"'
+
+
+# ------------------------------------------------------------------ items that fail
+
+
+async def test_c69_c70_c71_failed_items_echo_what_was_sent(broker: RunningBroker) -> None:
+    owner = new_owner()
+    items = [
+        {"Name": "a", "Owner": owner, "Type": "TABLET"},
+        {"Name": "b", "Owner": owner, "Type": "virtual", "EnqueueRequest": True},
+        {"Name": "c", "Owner": owner, "Type": "VIRTUAL", "max_concurrents": None, "InitFilePath": "/x"},
+        {"Name": "d", "Owner": owner, "Type": "Console", "EnqueueRequest": "true"},
+    ]
+    answer = await call(broker, "createSessions", items)
+    assert [session["Name"] for session in answer["SuccessfulList"]] == ["b", "d"]
+    assert [session["Type"] for session in answer["SuccessfulList"]] == ["VIRTUAL", "CONSOLE"]
+    tablet, nowhere = answer["UnsuccessfulList"]
+    assert tablet == {
+        "CreateSessionRequestData": {"Name": "a", "Owner": owner, "Type": "TABLET"},
+        "FailureReason": "Type must be one of CONSOLE, VIRTUAL",
+    }
+    assert nowhere == {
+        "CreateSessionRequestData": {"Name": "c", "Owner": owner, "Type": "VIRTUAL", "InitFilePath": "/x"},
+        "FailureReason": "no dcv server found for placement",
+    }
+
+
+async def test_c64_c91_an_accepted_session(broker: RunningBroker) -> None:
+    item = {"Name": "Zoë 名", "Owner": "CORP\\alice", "Type": "VIRTUAL", "EnqueueRequest": True}
+    (session,) = (await call(broker, "createSessions", [item]))["SuccessfulList"]
+    assert UUID.fullmatch(session["Id"])
+    assert (session["State"], session["Substate"]) == ("CREATING", "SESSION_PLACING")
+    (found,) = (await call(broker, "describeSessions", {"SessionIds": [session["Id"]]}))["Sessions"]
+    assert "Server" not in found
+    for field in ("Name", "Owner", "Type", "CreationTime"):
+        assert found[field] == session[field]
+    assert (found["Name"], found["Owner"]) == (item["Name"], item["Owner"])
+
+
+async def test_c101_c104_c105_c106_c108_deleting(broker: RunningBroker) -> None:
+    owner = new_owner()
+    (session_id,) = await queue(broker, owner)
+    items: list[dict[str, Any]] = [
+        {"SessionId": "nothing", "Owner": owner},
+        {"SessionId": session_id, "Owner": "other"},
+        {"Owner": owner},
+        {"SessionId": session_id},
+        {"SessionId": session_id, "Owner": owner},
+        {"SessionId": session_id, "Owner": owner},
+    ]
+    answer = await call(broker, "deleteSessions", items)
+    assert answer["SuccessfulList"] == [{"SessionId": session_id, "State": "DELETING"}]
+    assert [failed["FailureReason"] for failed in answer["UnsuccessfulList"]] == [
+        "The requested dcvSession does not exist",
+        "The requested dcvSession is not owned by the specified owner",
+        "SessionId is required",
+        "Owner is required",
+        "The requested dcvSession does not exist",
+    ]
+    (found,) = (await call(broker, "describeSessions", {"SessionIds": [session_id]}))["Sessions"]
+    assert found["State"] == "DELETED"
+
+
+async def test_c124_c126_unknown_servers(broker: RunningBroker) -> None:
+    for operation, echo in (
+        ("openServers", "OpenServerRequestData"),
+        ("closeServers", "CloseServerRequestData"),
+    ):
+        answer = await call(broker, operation, [{"ServerId": "nothing"}, {}])
+        assert answer["UnsuccessfulList"] == [
+            {
+                echo: {"ServerId": "nothing"},
+                "FailureCode": "DCV_SERVER_NOT_FOUND",
+                "FailureReason": "Dcv server not found.",
+            },
+            {echo: {}, "FailureCode": "INVALID_REQUEST", "FailureReason": "ServerId is required"},
+        ]
+
+
+async def test_c128_permissions_of_what_is_not_ready(broker: RunningBroker) -> None:
+    owner = new_owner()
+    (session_id,) = await queue(broker, owner)
+    good = {"SessionId": session_id, "Owner": owner, "PermissionsFile": "W3Blcm1pc3Npb25zXQo="}
+    items = [
+        {**good, "SessionId": "nothing"},
+        {**good, "Owner": "other"},
+        {"SessionId": session_id, "Owner": owner},
+        good,
+    ]
+    answer = await call(broker, "sessionPermissions", items)
+    assert [failed["FailureReason"] for failed in answer["UnsuccessfulList"]] == [
+        "The requested dcvSession does not exist",
+        "The requested dcvSession is not owned by the specified owner",
+        "PermissionsFile is required",
+        "The requested dcvSession is not in READY state",
+    ]
+
+
+async def test_c132_c133_connection_data_of_what_cannot_be_connected_to(broker: RunningBroker) -> None:
+    (session_id,) = await queue(broker, new_owner())
+
+    async def error(path: str) -> str:
+        answer = await broker.client.get(f"{broker.url}/sessionConnectionData/{path}")
+        assert answer.status_code == 400
+        return error_of(answer)
+
+    assert await error("nothing/alice") == "Dcv session not found."
+    assert "neither in READY" in await error(f"{session_id}/alice")
+    assert "neither in READY" in await error(f"{session_id}/CORP%5Calice")
+    assert "neither in READY" in await error(f"{session_id}/a%2Fb")
+    for user in ("a" * 257, "a%0Ab", "%00", "%FF"):
+        assert await error(f"{session_id}/{user}") == "Invalid user"
+    assert await error("%FF/alice") == "Dcv session not found."
+
+
+async def test_c138_c140_screenshots_of_nothing(broker: RunningBroker) -> None:
+    for field in ("MaxWidth", "MaxHeight"):
+        for value in (0, -5, "0"):
+            text = await refused(broker, "getSessionScreenshots", [{"SessionId": "x", field: value}])
+            assert text == f"{field} must be greater than 0"
+    (session_id,) = await queue(broker, new_owner())
+    items = [{"SessionId": "x", "MaxWidth": 5}, {"SessionId": session_id}, {}] * 2
+    answer = await call(broker, "getSessionScreenshots", items)
+    assert answer["UnsuccessfulList"][:3] == [
+        {
+            "GetSessionScreenshotRequestData": {"SessionId": "x", "MaxWidth": 5},
+            "FailureReason": "Dcv session not found.",
+        },
+        {
+            "GetSessionScreenshotRequestData": {"SessionId": session_id},
+            "FailureReason": "Dcv session is not in READY state.",
+        },
+        {"GetSessionScreenshotRequestData": {}, "FailureReason": "SessionId is required"},
+    ]
