@@ -108,7 +108,7 @@ async def run_fleet(orders: Orders, told: dict[str, Any]) -> None:
         simulated_agents.SimulatedAgent(server, access, Pace(update_interval_s=interval_s))
         for server in fleet.servers
     ]
-    async with simulated_agents.running_agents(agents, spread_s=size * 0.005):
+    async with simulated_agents.running_agents(agents, spread_s=size * 0.003):
         connected = asyncio.create_task(_tell_connected(agents))
         life: asyncio.Task[None] | None = None
         while (order := await orders.next()) != END:
@@ -227,7 +227,10 @@ def main() -> None:
         run_broker(sys.argv[2])
         return
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    asyncio.run(_run_agents(part))
+    from broker_stub.agent.process import loop_factory  # noqa: PLC0415  each child loads its own part only
+
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(_run_agents(part))
 
 
 if __name__ == "__main__":

@@ -17,9 +17,10 @@ import httpx
 import psutil
 import pytest
 
-from broker_stub.agent import processes
-from broker_stub.agent.x_server import SERVER_VARIABLE, SESSION_VARIABLE, server_program
+from broker_stub.agent import processes, x_server
+from broker_stub.agent.x_server import SERVER_VARIABLE, SESSION_VARIABLE
 from broker_stub.demo import DemoError, DemoOptions, start_demo
+from broker_stub.demo_supervisor import Supervisor
 from tests.agent.x_sessions import ME, needs_xvfb
 
 _RUN = """
@@ -130,7 +131,7 @@ def test_the_default_demo_shows_the_promised_fleet() -> None:
     with start_demo(DemoOptions(is_still=True)) as demo:
         api = Api(json.loads(demo.as_json()))
         servers, sessions = api.servers(), api.sessions()
-        here = 1 if server_program() else 0
+        here = 1 if x_server.server_program() else 0
         assert len(servers) == 12 + here
         reasons = Counter(one.get("UnavailabilityReason") for one in servers.values())
         assert reasons["UNREACHABLE_AGENT"] == 1
@@ -203,6 +204,23 @@ def test_secrets_are_private_and_in_no_argument() -> None:
         assert demo.client_secret not in repr(demo)
         for process in [psutil.Process(pid) for pid in processes_of(str(demo.state_dir))]:
             assert demo.client_secret not in " ".join(process.cmdline())
+
+
+async def test_without_an_x_server_the_demo_says_so_in_one_sentence_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(x_server, "server_program", lambda: None)
+    supervisor = Supervisor(servers=2, sessions=1, seed=7, is_still=True, state_dir=tmp_path / "demo")
+    supervisor.state_dir.mkdir()
+    try:
+        said = await supervisor.start()
+        assert said["state_dir"] == str(supervisor.state_dir)
+        words = capsys.readouterr().err
+        assert words.count("\n") == 1
+        assert "apt-get install xvfb xterm" in words
+    finally:
+        await supervisor.end()
+    assert not supervisor.state_dir.exists()
 
 
 # ------------------------------------------------------------------ the end

@@ -162,6 +162,10 @@ async def test_faults_on_request() -> None:
     with pytest.raises(BackendError, match="no free graphics memory"):
         await server.create(spec())
     server.faults.failing_create = ""
+    server.faults.slow_s = 5.0
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(server.create(spec()), 0.5)
+    server.faults.slow_s = 0.0
     await server.create(spec())
     server.faults.hanging_screenshot = True
     with pytest.raises(TimeoutError):
