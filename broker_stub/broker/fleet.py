@@ -241,9 +241,10 @@ class Fleet:
 
     def touch_server(self, server: ServerRecord, *, save: bool = True) -> None:
         """Note that something changed which sessions show with their server."""
+        if server.brief_json is not None:  # else no part was put together with it
+            for record in server.sessions.values():
+                record.part = None
         server.brief_json = server.part = server.facts = None
-        for record in server.sessions.values():
-            record.part = None
         self.placement.touch(server)
         if save:
             self._unsaved.servers[server.id] = server
@@ -380,7 +381,10 @@ class Fleet:
 
     def take_changes(self) -> tuple[list[Change], list[Command]]:
         """What has changed since the last time, one change for each entity, and what is to be sent."""
-        unsaved, self._unsaved = self._unsaved, _Unsaved()
+        unsaved = self._unsaved
+        if not (unsaved.sessions or unsaved.servers or unsaved.commands or unsaved.outgoing):
+            return [], []
+        self._unsaved = _Unsaved()
         changes: list[Change] = []
         for server_id, server in unsaved.servers.items():
             if server is None:

@@ -26,8 +26,12 @@ class Listing(Generic[RecordT]):
 
     def add(self, key: Key, record: RecordT) -> None:
         """Put a record in its place; a key that is there already gets the new record."""
+        if not self._keys or key > self._keys[-1]:  # what is new is mostly the newest
+            self._keys.append(key)
+            self._records.append(record)
+            return
         at = bisect_left(self._keys, key)
-        if at < len(self._keys) and self._keys[at] == key:
+        if self._keys[at] == key:
             self._records[at] = record
             return
         self._keys.insert(at, key)

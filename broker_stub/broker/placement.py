@@ -11,13 +11,15 @@ when the question comes up next.
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from broker_stub.broker.server import (
     MAX_SESSIONS_PER_USER_TAG,
     MAX_VIRTUAL_SESSIONS_TAG,
+    Rank,
     ServerRecord,
+    Standing,
     requirement_facts,
     unavailability,
 )
@@ -26,7 +28,6 @@ from dcvtui.api.requirements import parse
 from dcvtui.api.states import SessionState, SessionType
 
 _MAX_QUESTIONS = 64
-_Entry = tuple[int, float, str, int]  # sessions, load by processor, id, the record's version
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,20 +48,37 @@ def question_of(record: SessionRecord) -> Question:
     return Question(record.type, is_windows_only, creation.requirements)
 
 
-def fits(server: ServerRecord, question: Question) -> bool:
-    """Whether the server can take one more session of this kind, whoever owns it (API, 8.1)."""
-    if server.channel_id is None or unavailability(server) or not server.offers(question.type):
-        return False
-    if question.type == SessionType.CONSOLE:
-        if server.session_count or (question.is_windows_only and server.os_family != "windows"):
-            return False
-    else:
-        limit = server.limit(MAX_VIRTUAL_SESSIONS_TAG)
-        if server.os_family != "linux" or server.console_count:
-            return False
-        if limit is not None and server.virtual_count >= limit:
-            return False
-    return not question.requirements or parse(question.requirements).matches(requirement_facts(server))
+def standing_of(server: ServerRecord) -> Standing:
+    """What the server can take at the moment, apart from requirements and owners (API, 8.1)."""
+    if server.standing is None:
+        is_open = server.channel_id is not None and unavailability(server) is None
+        rank = (server.session_count, server.load_per_cpu, server.id, server.rank_version)
+        server.standing = Standing(
+            rank,
+            is_open and not server.session_count and server.offers(SessionType.CONSOLE),
+            is_open and _takes_virtual(server) and server.offers(SessionType.VIRTUAL),
+        )
+    return server.standing
+
+
+def _takes_virtual(server: ServerRecord) -> bool:
+    limit = server.limit(MAX_VIRTUAL_SESSIONS_TAG)
+    has_place = limit is None or server.virtual_count < limit
+    return server.os_family == "linux" and not server.console_count and has_place
+
+
+def _fitting(servers: Iterable[ServerRecord], question: Question) -> Iterator[Rank]:
+    """The ranks of those that can take one more session of this kind, whoever owns it."""
+    matches = parse(question.requirements).matches if question.requirements else None
+    is_console = question.type == SessionType.CONSOLE
+    for server in servers:
+        standing = server.standing or standing_of(server)
+        if not (standing.takes_console if is_console else standing.takes_virtual):
+            continue
+        if question.is_windows_only and server.os_family != "windows":
+            continue
+        if matches is None or matches(server.facts or requirement_facts(server)):
+            yield standing.rank
 
 
 def owner_has_place(server: ServerRecord, question: Question, owner: str) -> bool:
@@ -87,11 +105,11 @@ class _Candidates:
         self._question = question
         self._servers = servers
         self.changed: set[str] = set()
-        self.heap: list[_Entry] = []
+        self.heap: list[Rank] = []
         self._fill()
 
     def _fill(self) -> None:
-        self.heap = [_entry(server) for server in self._servers.values() if fits(server, self._question)]
+        self.heap = list(_fitting(self._servers.values(), self._question))
         heapq.heapify(self.heap)
         self.changed.clear()
 
@@ -100,10 +118,9 @@ class _Candidates:
         if len(self.heap) + len(self.changed) > 2 * len(self._servers) + 64:
             self._fill()  # mostly outdated entries
             return
-        for server_id in self.changed:
-            server = self._servers.get(server_id)
-            if server is not None and fits(server, self._question):
-                heapq.heappush(self.heap, _entry(server))
+        changed = [self._servers[server_id] for server_id in self.changed if server_id in self._servers]
+        for rank in _fitting(changed, self._question):
+            heapq.heappush(self.heap, rank)
         self.changed.clear()
 
     def best(self) -> ServerRecord | None:
@@ -117,10 +134,6 @@ class _Candidates:
         return None
 
 
-def _entry(server: ServerRecord) -> _Entry:
-    return (server.session_count, server.load_per_cpu, server.id, server.rank_version)
-
-
 class Placement:
     """Answers which server a session goes to. Reads records, changes only their rank version."""
 
@@ -132,13 +145,14 @@ class Placement:
     def touch(self, server: ServerRecord) -> None:
         """Note that something placement looks at has changed, or that the server is new or gone."""
         server.rank_version += 1
+        server.standing = None
         for candidates in self._candidates.values():
             candidates.changed.add(server.id)
 
     def choose(self, question: Question, owner: str, failed: Collection[str] = ()) -> ServerRecord | None:
         """The best server, or nothing; one that failed this request only if no other fits (6.3)."""
         candidates = self._candidates_for(question)
-        aside: list[_Entry] = []
+        aside: list[Rank] = []
         chosen = last_resort = None
         while (server := candidates.best()) is not None:
             if server.id in failed:

@@ -101,9 +101,9 @@ class Registry:
         fleet = self._fleet
         if record.server_id is not None and record.server_id not in fleet.servers:
             record.server_id = None
-        fleet.add_session(record, save=False)
         if record.state in (SessionState.READY, SessionState.DELETING):
-            fleet.set_state(record, SessionState.UNKNOWN, reason=deletion.NO_AGENT, save=False)  # T12
+            record.state, record.state_reason = SessionState.UNKNOWN, deletion.NO_AGENT  # T12
+        fleet.add_session(record, save=False)
         due = now
         if record.ended_at is not None:
             due = record.ended_at + timedelta(seconds=self._rules.deleted_session_kept_s)

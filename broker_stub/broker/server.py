@@ -29,6 +29,19 @@ _CAPITALIZED = {
 }
 
 
+Rank = tuple[int, float, str, int]
+"""Sessions, load by processor, id: what placement goes by; and the version it was taken at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What placement looks at first; kept until something of it changes."""
+
+    rank: Rank
+    takes_console: bool
+    takes_virtual: bool
+
+
 @dataclass(slots=True)
 class ForcedAway:
     """A session that was removed by force: until then nothing of it is believed (API, 4.4)."""
@@ -75,6 +88,8 @@ class ServerRecord:
     virtual_count: int = 0
     rank_version: int = 0
     """Rises with every change that placement looks at."""
+    standing: Standing | None = None
+    """What it can take; `None`: to be looked at."""
     brief_json: bytes | None = None
     """JSON as sessions show it; `None`: to be encoded."""
     part: bytes | None = None
