@@ -268,13 +268,13 @@ def _unknown_names(content: Mapping[str, Any]) -> list[str]:
             continue
         known = set(model.model_fields) | {"max-file-size"} if section == "log" else set(model.model_fields)
         warnings += [
-            f"{section}.{key} is unknown{_nearest(key, known)}."
+            f"{section}.{key} is unknown{_nearest(key, known)}"
             for key in content[section]
             if key not in known
         ]
     sections = set(AgentSettings.model_fields)
     warnings += [
-        f"{name} is unknown{_nearest(name, sections)}."
+        f"{name} is unknown{_nearest(name, sections)}"
         for name in content
         if name not in {*sections, "version"}
     ]
@@ -283,7 +283,7 @@ def _unknown_names(content: Mapping[str, Any]) -> list[str]:
 
 def _nearest(name: str, known: Iterable[str]) -> str:
     found = difflib.get_close_matches(name, sorted(known), 1)
-    return f"; did you mean {found[0]}?" if found else ""
+    return f"; did you mean {found[0]}?" if found else "."
 
 
 def _sentences(errors: Iterable[ErrorDetails], text: str) -> list[str]:

@@ -1,0 +1,168 @@
+"""The agent as a program: its errors, its log, its end, a second one beside it."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import re
+import shutil
+import signal
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from broker_stub.agent.agent_log import AgentLog
+from broker_stub.agent.settings import LogSection
+from tests.agent.small_host import until, until_async
+from tests.broker.raw_agent import servers
+from tests.running import running_broker
+
+needs_xvfb = pytest.mark.skipif(
+    shutil.which("Xvfb") is None, reason="Xvfb is not installed (apt-get install xvfb)"
+)
+
+
+def config(tmp_path: Path, **agent: Any) -> Path:
+    lines = [f"{key} = {value!r}" for key, value in agent.items()]
+    path = tmp_path / "agent.conf"
+    path.write_text(
+        "version = '0.1'\n[agent]\nbroker_update_interval = 1\n"
+        + f"tags_folder = '{tmp_path}/tags'\n"
+        + "\n".join(lines)
+        + f"\n[log]\ndirectory = '{tmp_path}/log'\n[state]\ndirectory = '{tmp_path}/state'\n"
+    )
+    return path
+
+
+async def start(path: Path) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from broker_stub.agent_cli import agent_main; agent_main()",
+        "start",
+        "--config",
+        str(path),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=os.environ | {"PYTHONWARNINGS": "error"},
+    )
+
+
+@contextlib.asynccontextmanager
+async def running(path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    process = await start(path)
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(15):
+            await process.communicate()
+
+
+async def test_mistakes_end_in_sentences_and_status_78(tmp_path: Path) -> None:
+    """G2"""
+    process = await start(config(tmp_path, broker_host="", broker_port=70000))
+    _, stderr = await process.communicate()
+    assert process.returncode == 78
+    lines = stderr.decode().splitlines()
+    assert len(lines) == 2
+    assert all(line.startswith("error: ") for line in lines)
+
+
+@needs_xvfb
+async def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:
+    wrong = tmp_path / "ca.pem"
+    wrong.write_text("no certificate")
+    process = await start(config(tmp_path, broker_host="127.0.0.1", ca_file=str(wrong)))
+    _, stderr = await process.communicate()
+    assert process.returncode == 78
+    assert "ca.pem cannot be used" in stderr.decode()
+
+
+@needs_xvfb
+async def test_the_program_serves_its_host_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    """G3, G6, G9, G35"""
+    async with running_broker(tmp_path / "b") as broker:
+        parts = urlsplit(broker.agent_url)
+        path = config(
+            tmp_path, broker_host=parts.hostname, broker_port=parts.port, ca_file=str(broker.ca_file)
+        )
+        async with running(path) as process:
+
+            async def is_there() -> bool:
+                return any(one["Availability"] == "AVAILABLE" for one in (await servers(broker)).values())
+
+            await until_async(is_there, 20)
+            log = tmp_path / "log" / "agent.log"
+            await until(lambda: re.search(r"sessionsUpdateResponse.*success", log.read_text()))
+
+            second = await start(path)
+            await second.communicate()
+            assert second.returncode == 1
+            assert "another agent works with" in log.read_text()
+
+            (tmp_path / "tags").mkdir()
+            (tmp_path / "tags" / "a.toml").write_text("color = 'red'\n")
+            path.write_text(path.read_text().replace("[log]", "max_virtual_sessions = 7\n[log]"))
+            process.send_signal(signal.SIGHUP)
+
+            async def is_changed() -> bool:
+                (server,) = (await servers(broker)).values()
+                tags = {tag["Key"]: tag["Value"] for tag in server["Tags"]}
+                return (tags.get("color"), tags["dcv:max-virtual-sessions"]) == ("red", "7")
+
+            await until_async(is_changed)
+            credentials = tmp_path / "state" / "credentials.json"
+            assert credentials.stat().st_mode & 0o777 == 0o600
+            secret = re.findall(r'"clientSecret": "([^"]+)"', credentials.read_text())[0]
+            assert secret not in log.read_text()
+
+            process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(10):
+                await process.wait()
+            assert process.returncode == 0
+        (server,) = (await servers(broker)).values()
+        assert server["UnavailabilityReason"] == "UNREACHABLE_AGENT"
+
+
+# ------------------------------------------------------------------ log (G5)
+
+
+def record(created: float, text: str = "words") -> logging.LogRecord:
+    made = logging.LogRecord("agent", logging.INFO, __file__, 1, text, None, None)
+    made.created = created
+    return made
+
+
+def write_log(settings: LogSection, *records: logging.LogRecord) -> None:
+    log = AgentLog(settings)
+    for one in records:
+        log.handle(one)
+    log.close()
+
+
+def test_a_new_day_begins_a_new_file(tmp_path: Path) -> None:
+    now = 1_700_000_000.0
+    log = AgentLog(LogSection(directory=tmp_path, rotation="daily"))
+    log.handle(record(now, "first"))
+    begun = len(list(tmp_path.iterdir()))
+    log.handle(record(now + 86_400, "second"))
+    log.close()
+    assert len(list(tmp_path.iterdir())) == begun + 1
+    assert "second" in (tmp_path / "agent.log").read_text()
+    assert "first" in (tmp_path / "agent.log.1").read_text()
+
+
+def test_files_are_kept_by_number_and_begun_anew_by_size(tmp_path: Path) -> None:
+    settings = LogSection(directory=tmp_path / "new", rotation=2, max_file_size=1024)
+    write_log(settings, *(record(86_400.0 * day, "x" * 600) for day in range(6)))
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [
+        "agent.log",
+        "agent.log.1",
+        "agent.log.2",
+    ]
