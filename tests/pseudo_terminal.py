@@ -138,7 +138,8 @@ class Terminal:
         """Press keys one after the other, each once the screen has taken in the one before."""
         for key in keys:
             os.write(self._master, key_bytes(key))
-            self.settle(0.08, 2)
+            # A lone escape is told from the beginning of a sequence by what does not follow it.
+            self.settle(0.3 if key == "esc" else 0.08, 2)
 
     def type(self, text: str) -> None:
         """Type a text as fast as a paste."""
