@@ -7,7 +7,7 @@ here, and only while the registry works on an event.
 """
 
 import heapq
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -96,8 +96,8 @@ class Fleet:
         self.sessions: dict[str, SessionRecord] = {}
         self.session_list: Listing[SessionRecord] = Listing()
         self.sessions_by_id: dict[str, list[SessionRecord]] = {}
-        self.sessions_by_owner: dict[str, Listing[SessionRecord]] = {}
-        self.sessions_by_tag: dict[tuple[str, str], Listing[SessionRecord]] = {}
+        self.sessions_by_owner: defaultdict[str, Listing[SessionRecord]] = defaultdict(Listing)
+        self.sessions_by_tag: defaultdict[tuple[str, str], Listing[SessionRecord]] = defaultdict(Listing)
         self.session_states: Counter[SessionState] = Counter()
         self.commands: dict[str, OpenCommand] = {}
         self._commands_by_server: dict[str, dict[str, OpenCommand]] = {}
@@ -115,10 +115,11 @@ class Fleet:
 
     def add_session(self, record: SessionRecord, *, save: bool = True) -> None:
         """Take a new session in; its server, if it has one, must be here already."""
+        order_key = record.order_key
         self.sessions[record.key] = record
-        self.session_list.add(record.order_key, record)
+        self.session_list.add(order_key, record)
         self.sessions_by_id.setdefault(record.id, []).append(record)
-        self.sessions_by_owner.setdefault(record.owner, Listing()).add(record.order_key, record)
+        self.sessions_by_owner[record.owner].add(order_key, record)
         self.session_states[record.state] += 1
         if record.server_id is not None:
             self._attach(record, self.servers[record.server_id])
@@ -185,8 +186,9 @@ class Fleet:
 
     def _attach(self, record: SessionRecord, server: ServerRecord) -> None:
         server.sessions[record.key] = record
+        order_key = record.order_key
         for tag in server.tags.items():
-            self.sessions_by_tag.setdefault(tag, Listing()).add(record.order_key, record)
+            self.sessions_by_tag[tag].add(order_key, record)
         if record.is_counted:
             self._count(server, record, +1)
 
@@ -264,7 +266,7 @@ class Fleet:
                     self._unlist(self.sessions_by_tag, tag, record)
             for tag in tags.items() - server.tags.items():
                 for record in server.sessions.values():
-                    self.sessions_by_tag.setdefault(tag, Listing()).add(record.order_key, record)
+                    self.sessions_by_tag[tag].add(record.order_key, record)
         server.block, server.tags = block, tags
         self.touch_server(server, save=is_lasting_changed)
         self.is_queue_due = True

@@ -196,7 +196,8 @@ class Registry:
         """When `ClockAdvanced` is due at the latest; `None` while nothing depends on the time."""
         due = self._fleet.next_call_at()
         if len(self._fleet.queue):
-            look_at = (self._queue_looked_at or now) + self._queue_interval
+            looked_at = self._queue_looked_at
+            look_at = now if looked_at is None else looked_at + self._queue_interval
             due = look_at if due is None else min(due, look_at)
         return due
 
