@@ -5,13 +5,11 @@ import base64
 import io
 import json
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
 
-import httpx
 import pytest
 from PIL import Image
 
@@ -21,67 +19,12 @@ from broker_stub.broker.page_tokens import PageTokens
 from dcvtui.api.models import GetSessionScreenshotRequestData, read_request
 from dcvtui.api.states import SessionType
 from tests import wire_schema
-from tests.broker.api_calls import DEFINITION, call
-from tests.hosts import A, B, Host, running_hosts, several
-from tests.running import RunningBroker, running_broker
+from tests.broker.api_calls import DEFINITION
+from tests.broker.client_view import Fleet
+from tests.hosts import A, B, running_hosts, several
+from tests.running import running_broker
 
 PERMISSIONS = "[permissions]\n%owner% allow builtin\n"
-
-
-class Fleet:
-    """A broker with hosts, spoken to as a client."""
-
-    def __init__(self, broker: RunningBroker, *hosts: Host) -> None:
-        self.broker = broker
-        self.hosts = hosts
-
-    async def call(self, operation: str, body: Any = None) -> dict[str, Any]:
-        return await call(self.broker, operation, body)
-
-    async def create(self, **fields: Any) -> dict[str, Any]:
-        """A session that must be accepted."""
-        item = {"Name": "n", "Owner": f"o-{uuid4()}", "Type": "VIRTUAL", **fields}
-        answer = await self.call("createSessions", [item])
-        assert answer["UnsuccessfulList"] == []
-        created: dict[str, Any] = answer["SuccessfulList"][0]
-        return created
-
-    async def refusal(self, **fields: Any) -> str:
-        """Why a session is not accepted."""
-        item = {"Name": "n", "Owner": f"o-{uuid4()}", "Type": "VIRTUAL", **fields}
-        answer = await self.call("createSessions", [item])
-        assert answer["SuccessfulList"] == []
-        return str(answer["UnsuccessfulList"][0]["FailureReason"])
-
-    async def session(self, session_id: str) -> dict[str, Any] | None:
-        found: list[dict[str, Any]] = (await self.call("describeSessions", {"SessionIds": [session_id]}))[
-            "Sessions"
-        ]
-        return found[0] if found else None
-
-    async def server(self, server_id: str) -> dict[str, Any]:
-        (found,) = (await self.call("describeServers", {"ServerIds": [server_id]}))["Servers"]
-        assert isinstance(found, dict)
-        return found
-
-    async def until(self, session_id: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-        """The session once something holds of it."""
-        async with asyncio.timeout(20):
-            while True:
-                found = await self.session(session_id)
-                if found is not None and holds(found):
-                    return found
-                await asyncio.sleep(0.02)
-
-    async def until_state(self, session_id: str, state: str) -> dict[str, Any]:
-        return await self.until(session_id, lambda session: session["State"] == state)
-
-    async def ready(self, **fields: Any) -> dict[str, Any]:
-        """A new session that can be used."""
-        return await self.until_state((await self.create(**fields))["Id"], "READY")
-
-    async def connection_data(self, session_id: str, user: str = "alice") -> httpx.Response:
-        return await self.broker.client.get(f"{self.broker.url}/sessionConnectionData/{session_id}/{user}")
 
 
 @pytest.fixture
@@ -94,7 +37,7 @@ async def fleet(tmp_path: Path) -> AsyncIterator[Fleet]:
 # ------------------------------------------------------------------ servers
 
 
-async def test_c45_c56_to_c61_c121_servers_as_they_are_described(fleet: Fleet) -> None:
+async def test_c45_c56_c57_c58_c59_c60_c61_c121_servers_as_they_are_described(fleet: Fleet) -> None:
     a, b = (await fleet.call("describeServers"))["Servers"]
     assert (a["Id"], b["Id"]) == ("srv-a", "srv-b")
     for server in (a, b):
@@ -150,7 +93,7 @@ async def test_c122_c123_c125_open_and_closed_servers(fleet: Fleet) -> None:
 # ------------------------------------------------------------------ sessions
 
 
-async def test_c62_c65_c77_c79_c102_c111_a_session_from_creation_to_deletion(fleet: Fleet) -> None:
+async def test_c62_c63_c65_c77_c79_c102_c111_a_session_from_creation_to_deletion(fleet: Fleet) -> None:
     created = await fleet.create(Owner="alice", MaxConcurrents=4, StorageRoot="%home%")
     seen = [await fleet.session(created["Id"]) or {}]
     assert seen[0]["Substate"] in ("SESSION_PLACING", "PENDING_PREPARATION")
@@ -298,7 +241,7 @@ async def test_c120_b38_a_restart_of_the_broker(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ connection data
 
 
-async def test_c129_to_c134_b31_connection_data(fleet: Fleet) -> None:
+async def test_c129_c130_c131_c132_c133_c134_b31_connection_data(fleet: Fleet) -> None:
     session = await fleet.ready(Owner="alice")
     answers = [
         await fleet.connection_data(session["Id"], user) for user in ("alice", "bob", "CORP%5Calice", "a%2Fb")

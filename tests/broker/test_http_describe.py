@@ -178,7 +178,7 @@ async def test_c55_other_filters_are_refused(broker: RunningBroker) -> None:
 # ------------------------------------------------------------------ items that fail
 
 
-async def test_c69_c70_c71_failed_items_echo_what_was_sent(broker: RunningBroker) -> None:
+async def test_c66_c68_c69_c70_c71_failed_items_echo_what_was_sent(broker: RunningBroker) -> None:
     owner = new_owner()
     items = [
         {"Name": "a", "Owner": owner, "Type": "TABLET"},
@@ -200,7 +200,7 @@ async def test_c69_c70_c71_failed_items_echo_what_was_sent(broker: RunningBroker
     }
 
 
-async def test_c64_c91_an_accepted_session(broker: RunningBroker) -> None:
+async def test_c64_c78_c80_c91_an_accepted_session(broker: RunningBroker) -> None:
     item = {"Name": "Zoë 名", "Owner": "CORP\\alice", "Type": "VIRTUAL", "EnqueueRequest": True}
     (session,) = (await call(broker, "createSessions", [item]))["SuccessfulList"]
     assert UUID.fullmatch(session["Id"])
@@ -307,3 +307,69 @@ async def test_c138_c140_screenshots_of_nothing(broker: RunningBroker) -> None:
         },
         {"GetSessionScreenshotRequestData": {}, "FailureReason": "SessionId is required"},
     ]
+
+
+GOOD = {"Name": "n", "Owner": "alice", "Type": "VIRTUAL", "EnqueueRequest": True}
+CONSOLE = {**GOOD, "Type": "CONSOLE"}
+
+
+@pytest.mark.parametrize(
+    ("item", "reason"),
+    [
+        ({**GOOD, "Name": " "}, "Name is required"),
+        ({**GOOD, "Owner": None}, "Owner is required"),
+        ({**GOOD, "Type": ""}, "Type is required"),
+        ({**GOOD, "Name": "n" * 257}, "Name is too long"),
+        ({**GOOD, "Owner": "a\nb"}, "Owner contains invalid characters"),
+        ({**GOOD, "InitFile": "/etc/x"}, "InitFile must be a relative path"),
+        ({**GOOD, "InitFile": "a/../b"}, "InitFile must be a relative path"),
+        ({**CONSOLE, "InitFile": "a"}, "InitFile is not supported for CONSOLE sessions"),
+        ({**CONSOLE, "DcvGLEnabled": True}, "DcvGlEnabled is not supported for CONSOLE sessions"),
+        (
+            {**CONSOLE, "AutorunFile": "a", "AutorunFileArguments": ["b"]},
+            "AutorunFileArguments is not supported for CONSOLE sessions",
+        ),
+        ({**GOOD, "AutorunFileArguments": ["b"]}, "AutorunFileArguments requires AutorunFile"),
+        (
+            {**GOOD, "AutorunFile": "a", "AutorunFileArguments": ["b"] * 51},
+            "AutorunFileArguments exceeds the maximum of 50 arguments",
+        ),
+        (
+            {**GOOD, "AutorunFile": "a", "AutorunFileArguments": ["b" * 151]},
+            "AutorunFileArguments has an argument longer than 150 characters",
+        ),
+        ({**GOOD, "PermissionFile": "/etc/permissions.txt"}, "PermissionsFile is not valid Base64"),
+        ({**GOOD, "MaxConcurrents": 0}, "MaxConcurrentClients must be greater than 0"),
+        ({**GOOD, "Requirements": "x" * 4097}, "Invalid requirements: expression too long"),
+        ({**GOOD, "Requirements": "color = 'pink'"}, "Invalid requirements: "),
+        (
+            {**GOOD, "Requirements": "server:Host.Gpus.Vendor := 'NVIDIA'"},
+            "Invalid requirements: Server property server:Host.Gpus.Vendor not found",
+        ),
+        (
+            {**GOOD, "Requirements": "tag:ram_gb := 8"},
+            "Invalid requirements: Unexpected CONTAINS operator",
+        ),
+        ({**GOOD, "Requirements": "(" * 2000}, "Invalid requirements: "),
+    ],
+)
+async def test_c67_c72_c73_c74_c75_c76_c77_c142_c143_c146_what_fails_an_item(
+    broker: RunningBroker, item: dict[str, Any], reason: str
+) -> None:
+    answer = await call(broker, "createSessions", [item, GOOD])
+    (failed,) = answer["UnsuccessfulList"]
+    assert failed["FailureReason"].startswith(reason)
+    assert len(answer["SuccessfulList"]) == 1
+
+
+async def test_c73_c74_c75_c144_c146_what_does_not(broker: RunningBroker) -> None:
+    items: list[dict[str, Any]] = [
+        {**GOOD, "InitFilePath": "/absolute/path"},
+        {**CONSOLE, "DcvGlEnabled": False},
+        {**GOOD, "AutorunFile": "a", "AutorunFileArguments": ["b" * 150] * 50},
+        {**GOOD, "Requirements": "(" * 100 + "tag:a = 'b'" + ")" * 100},
+        {**GOOD, "Requirements": "\"tag:color = 'pink'\""},
+        {**GOOD, "StorageRoot": "%home%", "Name": "n" * 256},
+    ]
+    answer = await call(broker, "createSessions", items)
+    assert answer["UnsuccessfulList"] == []

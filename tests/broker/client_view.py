@@ -1,0 +1,74 @@
+"""A fleet as a client of the API sees it: what tests ask again and again."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from tests.broker.api_calls import call
+from tests.hosts import Host
+from tests.running import RunningBroker
+
+
+class Fleet:
+    """A broker with hosts, spoken to as a client."""
+
+    def __init__(self, broker: RunningBroker, *hosts: Host) -> None:
+        self.broker = broker
+        self.hosts = hosts
+
+    async def call(self, operation: str, body: Any = None) -> dict[str, Any]:
+        return await call(self.broker, operation, body)
+
+    async def create(self, **fields: Any) -> dict[str, Any]:
+        """A session that must be accepted."""
+        item = {"Name": "n", "Owner": f"o-{uuid4()}", "Type": "VIRTUAL", **fields}
+        answer = await self.call("createSessions", [item])
+        assert answer["UnsuccessfulList"] == []
+        created: dict[str, Any] = answer["SuccessfulList"][0]
+        return created
+
+    async def refusal(self, **fields: Any) -> str:
+        """Why a session is not accepted."""
+        item = {"Name": "n", "Owner": f"o-{uuid4()}", "Type": "VIRTUAL", **fields}
+        answer = await self.call("createSessions", [item])
+        assert answer["SuccessfulList"] == []
+        return str(answer["UnsuccessfulList"][0]["FailureReason"])
+
+    async def session(self, session_id: str) -> dict[str, Any] | None:
+        found: list[dict[str, Any]] = (await self.call("describeSessions", {"SessionIds": [session_id]}))[
+            "Sessions"
+        ]
+        return found[0] if found else None
+
+    async def server(self, server_id: str) -> dict[str, Any]:
+        (found,) = (await self.call("describeServers", {"ServerIds": [server_id]}))["Servers"]
+        assert isinstance(found, dict)
+        return found
+
+    async def until(self, session_id: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The session once something holds of it."""
+        async with asyncio.timeout(20):
+            while True:
+                found = await self.session(session_id)
+                if found is not None and holds(found):
+                    return found
+                await asyncio.sleep(0.02)
+
+    async def until_gone(self, session_id: str) -> None:
+        """Wait until a session is described no more."""
+        async with asyncio.timeout(20):
+            while await self.session(session_id):  # noqa: ASYNC110  a client can only ask
+                await asyncio.sleep(0.02)
+
+    async def until_state(self, session_id: str, state: str) -> dict[str, Any]:
+        return await self.until(session_id, lambda session: session["State"] == state)
+
+    async def ready(self, **fields: Any) -> dict[str, Any]:
+        """A new session that can be used."""
+        return await self.until_state((await self.create(**fields))["Id"], "READY")
+
+    async def connection_data(self, session_id: str, user: str = "alice") -> httpx.Response:
+        return await self.broker.client.get(f"{self.broker.url}/sessionConnectionData/{session_id}/{user}")
