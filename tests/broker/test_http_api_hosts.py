@@ -117,8 +117,9 @@ async def test_c62_c63_c65_c77_c79_c102_c111_a_session_from_creation_to_deletion
     assert fleet.hosts[1].server.sessions == ()
 
 
-async def test_c52_filters_by_tags_of_the_server(fleet: Fleet) -> None:
-    on_a = await fleet.ready(Type="CONSOLE", Requirements="tag:color = 'pink'")
+async def test_c52_c144_filters_by_tags_of_the_server(fleet: Fleet) -> None:
+    quoted = "\"tag:color = 'pink' and (server:Host.Os.Family = 'windows' or tag:color := 'red')\""
+    on_a = await fleet.ready(Type="CONSOLE", Requirements=quoted)
     on_b = await fleet.ready(Requirements="tag:color := 'red'")
     for key, value, expected in (("tag:color", "pink", on_a), ("tag:dcv:os-family", "linux", on_b)):
         found = await fleet.call("describeSessions", {"Filters": [{"Key": key, "Value": value}]})

@@ -53,7 +53,7 @@ async def test_c87_a_console_session_with_a_program_goes_to_windows(tmp_path: Pa
         assert await fleet.refusal(Type="CONSOLE", AutorunFile="x.exe") == NO_SERVER
 
 
-async def test_c93_c94_c95_c96_c145_the_queue(tmp_path: Path) -> None:
+async def test_c93_c94_c95_c96_the_queue(tmp_path: Path) -> None:
     async with (
         running_broker(
             tmp_path, create_sessions_queue_max_size=3, create_sessions_queue_max_time_seconds=2

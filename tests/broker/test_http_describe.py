@@ -362,7 +362,7 @@ async def test_c67_c72_c73_c74_c75_c76_c77_c142_c143_c146_what_fails_an_item(
     assert len(answer["SuccessfulList"]) == 1
 
 
-async def test_c73_c74_c75_c144_c146_what_does_not(broker: RunningBroker) -> None:
+async def test_c73_c74_c75_c146_what_does_not(broker: RunningBroker) -> None:
     items: list[dict[str, Any]] = [
         {**GOOD, "InitFilePath": "/absolute/path"},
         {**CONSOLE, "DcvGlEnabled": False},
