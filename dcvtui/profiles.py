@@ -125,7 +125,7 @@ def save_profile(path: Path, profile: Profile, *, is_default: bool = False) -> N
         document = {"default": profile.name} | document | {"default": profile.name}
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_private(path, tomli_w.dumps(document))
+        replace_private(path, tomli_w.dumps(document).encode())
     except OSError as error:
         raise ConfigError(f"The profile could not be saved in '{path}': {error.strerror}.") from None
 

@@ -477,7 +477,7 @@ async def test_the_official_configuration_file_is_enough(
     replace_private(
         path,
         f"[security]\nca-bundle = {broker.ca_file}\n[broker]\nurl = {broker.url}\n"
-        "[authentication]\nclient-id = conf-id\nclient-password = conf-secret\n",
+        "[authentication]\nclient-id = conf-id\nclient-password = conf-secret\n".encode(),
     )
     assert await run("--conf", str(path), "describe-servers") == 0
     basic = base64.b64encode(b"conf-id:conf-secret").decode()

@@ -21,11 +21,10 @@ from dcvtui.api.states import SessionState
 from dcvtui.api.text import visible
 from dcvtui.connect import Route
 from dcvtui.errors import ProgramError
-from dcvtui.private_files import replace_private
+from dcvtui.private_files import replace_private, shown_path
 from dcvtui.terminal import CopyError
 from dcvtui.tui.form_fields import FormField, OneOf, text_input
 from dcvtui.tui.panel import KeyLine, Panel, Words
-from dcvtui.tui.saving import shown_path
 
 WEB: Final = "web"
 NATIVE: Final = "native"
@@ -277,7 +276,7 @@ class ConnectDialog(ModalScreen[None]):
         path = (self._folder or Path.home()) / name
         try:
             text = connect.connection_file(self._session, self._token, self._user, self._route)
-            replace_private(path, text)
+            replace_private(path, text.encode())
         except ProgramError as error:
             self._say(error.sentence)
         except OSError as error:

@@ -29,8 +29,8 @@ from dcvtui import images
 from dcvtui.errors import ProgramError
 from dcvtui.fleet import SessionRecord
 from dcvtui.images import CellPicture, Colours, Form, ImageError
+from dcvtui.private_files import file_stem, replace_private, shown_path
 from dcvtui.tui.panel import KeyLine, Words
-from dcvtui.tui.saving import file_stem, save_private, shown_path
 
 FULL_SIZE: Final = 16_384
 """Asked for where the whole picture is wanted; a broker never enlarges beyond the session's resolution."""
@@ -380,7 +380,7 @@ class ScreenshotScreen(ModalScreen[None]):
         try:
             shots = await self._take(FULL_SIZE, FULL_SIZE)
             data = await asyncio.to_thread(images.to_png, shots[min(self._monitor, len(shots) - 1)].data)
-            await asyncio.to_thread(save_private, path, data)
+            await asyncio.to_thread(replace_private, path, data)
         except (ProgramError, ImageError, OSError, IndexError) as error:
             self._show_head(f"not saved: {error}")
             return
