@@ -140,8 +140,12 @@ class Execution:
                 ), None
         task = asyncio.create_task(self._run(command_id, kind, payload, until))
         self._running[command_id] = task
-        task.add_done_callback(lambda _: self._running.pop(command_id, None))
+        task.add_done_callback(lambda _: self._note_end(command_id))
         return {"commandId": command_id, "accepted": True, "duplicate": False}, None
+
+    def _note_end(self, command_id: str) -> None:
+        self._running.pop(command_id, None)
+        self._cancelled.discard(command_id)
 
     def cancel(self, command_id: str) -> dict[str, Any]:
         """Nobody waits for the command any more; the body of the `commandAck`."""
@@ -165,7 +169,6 @@ class Execution:
         except asyncio.CancelledError:
             if command_id not in self._cancelled:
                 raise  # the agent stops; the next one finds the command in the journal
-            self._cancelled.discard(command_id)
             outcome = (False, Code.CANCELLED, "The broker no longer waits for this.", {})
         result = self._result(command_id, *outcome)
         try:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from broker_stub.agent.access import BrokerAccess, BrokerAddress
 from broker_stub.agent.agent_log import set_level
+from broker_stub.agent.backend import Endpoint
 from broker_stub.agent.conversation import Pace
 from broker_stub.agent.host import RealHost, address_towards
 from broker_stub.agent.identity import Address, IdentityFile, StateInUse, lock_state
@@ -96,6 +97,7 @@ async def _assembled(loaded: Loaded) -> Agent:
         RealHost(reports_users=agent.enable_query_logged_in_users),
         tags=TagsFolder(agent.tags_folder),
         limits=_limits(settings),
+        endpoints=_endpoints(settings),
         journal=Journal(state / "journal.jsonl"),
         pace=Pace(update_interval_s=agent.broker_update_interval),
     )
@@ -103,6 +105,11 @@ async def _assembled(loaded: Loaded) -> Agent:
 
 def _limits(settings: AgentSettings) -> Limits:
     return Limits(settings.agent.max_virtual_sessions, settings.agent.max_concurrent_sessions_per_user)
+
+
+def _endpoints(settings: AgentSettings) -> list[Endpoint] | None:
+    told = settings.server.endpoints
+    return None if told is None else [Endpoint(**dict(one)) for one in told]
 
 
 def _own_address(settings: AgentSettings) -> Address:
@@ -141,6 +148,10 @@ def _backend_problems(settings: AgentSettings) -> Iterator[str]:
         yield "backend.type is 'simulated'; simulated servers are run by `dcvtui demo`."
     elif shutil.which("Xvfb") is None:
         yield "Xvfb is not installed, and sessions need it; `apt-get install xvfb xterm` installs it."
+    if settings.backend.console is True:
+        yield "backend.console is true; this release offers virtual sessions only."
+    if settings.backend.session_user_mode != "auto":
+        yield "backend.session_user_mode must be 'auto': sessions of a root agent run as their owners."
 
 
 def _ca_problems(settings: AgentSettings) -> Iterator[str]:

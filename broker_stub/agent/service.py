@@ -20,7 +20,7 @@ from websockets.typing import Subprotocol
 
 from broker_stub import channel
 from broker_stub.agent.access import BrokerAccess, RegistrationRefused, retry_after_s, unreachable
-from broker_stub.agent.backend import Backend
+from broker_stub.agent.backend import Backend, Endpoint
 from broker_stub.agent.conversation import Conversation, CopiedHost, Goodbye, Pace
 from broker_stub.agent.execution import Execution, Result
 from broker_stub.agent.identity import Identity, IdentitySource
@@ -48,6 +48,7 @@ class Agent:
         facts: Facts and metrics of the host.
         tags: The administrator's tags.
         limits: How many sessions the host takes.
+        endpoints: Where clients reach the sessions, if not where the backend says.
         journal: What was promised; in memory for simulated servers.
         pace: How often it speaks.
         chance: Random numbers from 0 up to 1, for jitter.
@@ -63,6 +64,7 @@ class Agent:
         *,
         tags: Tags = dict,
         limits: Limits | None = None,
+        endpoints: Sequence[Endpoint] | None = None,
         journal: Journal | None = None,
         pace: Pace | None = None,
         chance: Callable[[], float] = random.random,
@@ -71,7 +73,7 @@ class Agent:
         self._identity = identity
         self._access = access
         self._backend = backend
-        self._watch = Watch(backend, facts, tags, limits or Limits())
+        self._watch = Watch(backend, facts, tags, limits or Limits(), endpoints)
         self._execution = Execution(backend, self._watch, journal or Journal(), now)
         self._execution.deliver = self._send_result
         self._pace = pace or Pace()

@@ -159,6 +159,19 @@ class StateSection(Section):
     """Where identity, journal and sessions are kept."""
 
 
+class EndpointSection(Section):
+    """One of `[[server.endpoints]]`: where clients reach the sessions of this host."""
+
+    port: int = Field(ge=1, le=65535)
+    """TCP or UDP port."""
+    protocol: Literal["HTTP", "QUIC"] = "HTTP"
+    """`HTTP` for WebSocket over TCP, `QUIC` for UDP."""
+    web_url_path: str | None = Field(default="/", pattern="^/")
+    """Path of the web client."""
+    ip_address: str | None = None
+    """Address, if not the server's own."""
+
+
 class ServerSection(Section):
     """`[server]`, ours: what is reported instead of what was found."""
 
@@ -168,8 +181,8 @@ class ServerSection(Section):
     """Its host name."""
     dns_name: str | None = None
     """Its DNS name."""
-    endpoints: list[dict[str, Any]] | None = None
-    """Where clients reach its sessions: `ip_address`, `port`, `protocol`, `web_url_path`."""
+    endpoints: list[EndpointSection] | None = None
+    """Where clients reach its sessions."""
 
 
 class AgentSettings(Section):

@@ -6,7 +6,7 @@ the agent's service; sends nothing itself.
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -52,6 +52,7 @@ class Watch:
         facts: Facts and metrics.
         tags: The administrator's tags.
         limits: Reported as reserved tags.
+        endpoints: Where clients reach the sessions, if not where the backend says.
 
     Attributes:
         sessions: What the last good look found, by id.
@@ -59,10 +60,18 @@ class Watch:
         probe: What the backend said of itself.
     """
 
-    def __init__(self, backend: Backend, facts: HostFacts, tags: Tags, limits: Limits) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        facts: HostFacts,
+        tags: Tags,
+        limits: Limits,
+        endpoints: Sequence[Endpoint] | None = None,
+    ) -> None:
         self._backend = backend
         self._facts = facts
         self._tags = tags
+        self._endpoints = endpoints
         self.limits = limits
         self.sessions: dict[str, dict[str, Any]] = {}
         self.is_healthy = False
@@ -99,10 +108,11 @@ class Watch:
         host = await self._facts.read()
         family = str((host.get("os") or {}).get("family") or "")
         types = [session["type"] for session in self.sessions.values()]
+        endpoints = self.probe.endpoints if self._endpoints is None else self._endpoints
         block: dict[str, Any] = {
             "ip": address.ip,
             "hostname": address.hostname,
-            "endpoints": [_endpoint(endpoint, address.ip) for endpoint in self.probe.endpoints],
+            "endpoints": [_endpoint(endpoint, address.ip) for endpoint in endpoints],
             "version": self.probe.version,
             "sessionManagerAgentVersion": AGENT_VERSION,
             "healthy": self.is_healthy,

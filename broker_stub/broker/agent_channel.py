@@ -65,6 +65,7 @@ logger = logging.getLogger(__name__)
 
 BROKER_VERSION = "0.1.0"
 _SEND_WITHIN_S = 10.0
+_HELLO_PLACE_WITHIN_S = 5.0
 _OVERLOADED_RETRY_MS = 2000
 _MOST_ASSEMBLIES = 4
 _LONGEST_CLOSE_REASON = 120  # bytes of a close frame less its code
@@ -205,7 +206,7 @@ class AgentChannel:
         places = self._exchange.hello_places
         server_id: str = hello.body["serverId"]
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(_HELLO_PLACE_WITHIN_S):
                 await places.acquire()
         except TimeoutError:
             await self._refuse_hello(hello, Code.OVERLOADED, "Too many agents at once.", _OVERLOADED_RETRY_MS)

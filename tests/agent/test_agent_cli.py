@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import logging
 import os
 import re
@@ -27,7 +28,7 @@ needs_xvfb = pytest.mark.skipif(
 
 
 def config(tmp_path: Path, **agent: Any) -> Path:
-    lines = [f"{key} = {value!r}" for key, value in agent.items()]
+    lines = [f"{key} = {json.dumps(value)}" for key, value in agent.items()]
     path = tmp_path / "agent.conf"
     path.write_text(
         "version = '0.1'\n[agent]\nbroker_update_interval = 1\n"
@@ -72,6 +73,32 @@ async def test_mistakes_end_in_sentences_and_status_78(tmp_path: Path) -> None:
     lines = stderr.decode().splitlines()
     assert len(lines) == 2
     assert all(line.startswith("error: ") for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ("type = 'dcv'", "with 'xvfb' only"),
+        ("type = 'simulated'", "dcvtui demo"),
+        ("console = true", "virtual sessions only"),
+        ("session_user_mode = 'same'", "must be 'auto'"),
+    ],
+)
+async def test_what_this_release_does_not_do_is_said(tmp_path: Path, setting: str, said: str) -> None:
+    path = config(tmp_path, broker_host="b", tls_strict=False)
+    path.write_text(path.read_text() + f"[backend]\n{setting}\n")
+    process = await start(path)
+    _, stderr = await process.communicate()
+    assert process.returncode == 78
+    assert said in stderr.decode()
+
+
+async def test_without_xvfb_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    process = await start(config(tmp_path, broker_host="b", tls_strict=False))
+    _, stderr = await process.communicate()
+    assert process.returncode == 78
+    assert "apt-get install xvfb" in stderr.decode()
 
 
 @needs_xvfb

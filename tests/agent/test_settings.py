@@ -179,6 +179,13 @@ def test_both_spellings_of_the_file_size_are_known(tmp_path: Path) -> None:
         assert (loaded.settings.log.max_file_size, loaded.warnings) == (4096, [])
 
 
+def test_endpoints_are_checked_like_everything_else(tmp_path: Path) -> None:
+    start = "version = '0.1'\n[agent]\nbroker_host = 'b'\n[[server.endpoints]]\n"
+    (endpoint,) = load(tmp_path, start + "port = 443\n").settings.server.endpoints or []
+    assert (endpoint.port, endpoint.protocol, endpoint.web_url_path) == (443, "HTTP", "/")
+    assert "server.endpoints" in problems(tmp_path, start + "port = 443\nprotocol = 'SMTP'\n")
+
+
 def test_a_statement_is_read_from_its_file_and_kept_out_of_sight(tmp_path: Path) -> None:
     statement = tmp_path / "statement"
     statement.write_text("  c2VjcmV0\n")

@@ -3,16 +3,21 @@
 import asyncio
 import base64
 import json
+import time
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from broker_stub.broker import agent_channel
+from broker_stub.broker.agent_channel import AgentChannel
 from broker_stub.channel import CHUNK_BYTES
 from broker_stub.channel_commands import chunks_of
-from broker_stub.channel_messages import Name
+from broker_stub.channel_messages import Name, build
 from tests.agent.small_host import until_async
 from tests.broker.raw_agent import (
     REQUEST_ID,
@@ -427,3 +432,51 @@ async def test_pieces_that_make_no_result_are_complained_about(broker: RunningBr
         await agent.finish(command, success=False, code="INTERNAL", message="No luck.")
         refused = (await answer).json()["UnsuccessfulList"]
         assert "No luck." in refused[0]["FailureReason"]
+
+
+# ------------------------------------------------------------------ too much at once
+
+
+async def test_more_hellos_than_can_be_worked_on_are_asked_to_come_later(
+    broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_channel, "_HELLO_PLACE_WITHIN_S", 0.1)
+    places = broker.broker.agents.hello_places
+    while not places.locked():
+        await places.acquire()
+    async with raw_agent(broker) as agent:
+        answer = await agent.greet()
+        assert answer["result"]["code"] == "OVERLOADED"
+        assert answer["result"]["retryAfterMs"] > 0
+        assert (await agent.end())[0] == 1013
+    assert await servers(broker) == {}
+
+
+async def test_an_agent_that_does_not_read_is_given_up(
+    broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """G38: a WebSocket that takes the answer to the hello and then nothing more."""
+    monkeypatch.setattr(agent_channel, "_SEND_WITHIN_S", 0.1)
+    frames: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+    frames.put_nowait({"type": "websocket.connect"})
+    greeting = build(Name.AGENT_HELLO_REQUEST, REQUEST_ID, datetime.now(UTC), hello())
+    frames.put_nowait({"type": "websocket.receive", "text": greeting})
+
+    async def send(event: Any) -> None:
+        if Name.COMMAND_REQUEST in event.get("text", ""):
+            await asyncio.Event().wait()
+
+    socket = WebSocket({"type": "websocket"}, frames.get, send)
+    await socket.accept()
+    agents = broker.broker.agents
+    channel = AgentChannel(socket, broker.broker.coordinator, agents, time.monotonic)
+    served = asyncio.create_task(channel.serve())
+
+    async def is_there() -> bool:
+        return bool(await servers(broker))
+
+    await until_async(is_there)
+    await create(broker)
+    async with asyncio.timeout(5):
+        await served
+    assert broker.broker.registry.server("server-1").channel_id is None  # type: ignore[union-attr]  # it is there
