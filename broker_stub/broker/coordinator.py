@@ -21,6 +21,10 @@ from broker_stub.broker.events import (
     Outcome,
     PermissionsUpdateRequested,
     RemoveCommand,
+    ServerClosingRequested,
+    ServerOpeningRequested,
+    SessionDeletionRequested,
+    SessionRequested,
 )
 from broker_stub.broker.registry import Registry
 from broker_stub.broker.store import Store, StoreUnavailable
@@ -32,6 +36,16 @@ _ASKED_WITHIN_S = 60.0  # whoever was to ask may have gone away
 _TICK_S = 1.0
 _LONGEST_LOOK_S = 0.25  # events may bring the next moment nearer without telling this clock
 _SHORTEST_LOOK_S = 0.02
+
+# What clients ask for is refused before it changes anything while the store is down; what agents
+# tell is taken, for it has happened already.
+_REQUESTS = (
+    SessionRequested,
+    SessionDeletionRequested,
+    PermissionsUpdateRequested,
+    ServerOpeningRequested,
+    ServerClosingRequested,
+)
 
 
 def utc_now() -> datetime:
@@ -89,6 +103,7 @@ class Coordinator:
         self._steps: asyncio.Queue[_Step] = asyncio.Queue()
         self._awaited: dict[str, asyncio.Future[CommandResult]] = {}
         self._store_failed = False
+        self._held: list[Command] = []
 
     @property
     def is_store_down(self) -> bool:
@@ -105,11 +120,14 @@ class Coordinator:
             An awaitable of the registry's result. It raises `StoreUnavailable` when the changes
             could not be stored. It need not be awaited.
         """
-        outcome = self.registry.handle(event, self._now())
-        self._note_results(event, outcome)
         answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         # Whoever only tells an event need not look at what came of it.
         answered.add_done_callback(_look_at)
+        if self._store_failed and isinstance(event, _REQUESTS):
+            answered.set_exception(StoreUnavailable("the last attempt to write failed"))
+            return answered
+        outcome = self.registry.handle(event, self._now())
+        self._note_results(event, outcome)
         if not outcome.changes and not outcome.commands:
             answered.set_result(outcome.result)
             return answered
@@ -169,10 +187,13 @@ class Coordinator:
                 if not self._store_failed:
                     logger.warning("The store cannot be written: %s. Changes are refused.", error)
                 self._store_failed = True
+                # The store keeps the rows and writes them first when it is back; their commands wait for that.
+                self._held += step.outcome.commands
                 _answer(step.answered, error)
             else:
                 self._store_failed = False
-                self._deliver(step.outcome.commands)
+                commands, self._held = [*self._held, *step.outcome.commands], []
+                self._deliver(commands)
                 _answer(step.answered, step.outcome.result)
             finally:
                 self._steps.task_done()

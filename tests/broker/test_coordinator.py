@@ -165,7 +165,13 @@ async def test_b39_without_the_database_changes_are_refused_until_it_is_back(par
             await parts.create()
         assert parts.coordinator.is_store_down
         assert parts.delivered == []
+        before = parts.coordinator.registry.counts()
+        with pytest.raises(StoreUnavailable):
+            await parts.create("dave")
+        assert parts.coordinator.registry.counts() == before, "refused before it changed anything"
     async with asyncio.timeout(10):
         while parts.coordinator.is_store_down:  # noqa: ASYNC110  as a load balancer asks
             await asyncio.sleep(0.02)
+    await parts.coordinator.settle()
+    assert len(parts.delivered) == 1, "what was decided before is stored now, and its command leaves"
     assert isinstance(await parts.create("carol"), Accepted)
