@@ -187,7 +187,7 @@ class Coordinator:
                 if not self._store_failed:
                     logger.warning("The store cannot be written: %s. Changes are refused.", error)
                 self._store_failed = True
-                # The store keeps the rows and writes them first when it is back; their commands wait for that.
+                # The store keeps the rows and writes them first when it is back; their commands wait.
                 self._held += step.outcome.commands
                 _answer(step.answered, error)
             else:
