@@ -288,6 +288,8 @@ class Conversation:
         await self._send(Name.SERVER_UPDATE_REQUEST, fields)
 
     async def _send_sessions(self, *, is_due: bool = True) -> None:
+        while self._watch.is_outdated:
+            await self._watch.look()
         turn, told = self._sessions_turn, self._told_sessions
         now = self._watch.sessions
         changed = [session for key, session in now.items() if told.get(key) != session]

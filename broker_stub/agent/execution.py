@@ -245,6 +245,7 @@ class Execution:
         try:
             return {"session": session_object(await self._backend.create(spec)), "alreadyExisted": False}
         finally:
+            self._watch.note_change()
             del self._starting[spec.session_id]
 
     async def _delete(self, payload: dict[str, Any]) -> dict[str, Any]:
@@ -267,6 +268,8 @@ class Execution:
             if error.code != Failure.SESSION_NOT_FOUND:
                 raise
             return {"alreadyGone": True}
+        finally:
+            self._watch.note_change()
         return {"alreadyGone": False}
 
     async def remove_orphan(self, session_id: str) -> None:

@@ -79,6 +79,21 @@ class Watch:
         # Until one look has gone well nothing is known: an empty list would be taken for deleted sessions.
         self._failed_looks = UNHEALTHY_AFTER_POLLS
         self._said = ""
+        self._changes = 0
+        self._changes_seen = 0
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether a command changed the sessions after the last look began."""
+        return self._changes_seen != self._changes
+
+    def note_change(self) -> None:
+        """A command has just created or closed a session: what was listed before says nothing any more.
+
+        Without this a list that was asked for before a creation ended, and sent after its result,
+        would tell the broker that the new session is gone.
+        """
+        self._changes += 1
 
     @property
     def has_failed_look(self) -> bool:
@@ -87,6 +102,7 @@ class Watch:
 
     async def look(self) -> None:
         """Ask the backend for its sessions; two failures in a row make the server unhealthy."""
+        changes = self._changes
         try:
             found = await self._backend.list()
         except BackendError as error:
@@ -99,6 +115,7 @@ class Watch:
             if len(found) > MAX_SESSIONS:
                 logger.warning("%d sessions are not reported: there are too many.", len(found) - MAX_SESSIONS)
             self.sessions = {info.id: session_object(info) for info in found[:MAX_SESSIONS]}
+        self._changes_seen = changes
         self._judge_health()
 
     async def measure(self, address: Address) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from broker_stub.agent.backend import SessionInfo
 from broker_stub.agent.execution import Execution, Result
 from broker_stub.agent.identity import Address
 from broker_stub.agent.journal import Journal
@@ -76,6 +77,38 @@ async def test_a_created_session_comes_back_with_the_result(bench: Bench) -> Non
     assert result["data"]["session"]["id"] == "s"
     assert result["data"]["alreadyExisted"] is False
     assert bench.backend.specs[0].storage_root == "%home%"
+
+
+async def test_a_list_begun_before_a_creation_ended_is_known_to_be_outdated(bench: Bench) -> None:
+    """Sent after the result it would tell the broker that the new session is gone."""
+    await bench.watch.look()
+    assert not bench.watch.is_outdated
+    assert await bench.code_of_create("s") == "OK"
+    assert bench.watch.is_outdated
+    await bench.watch.look()
+    assert not bench.watch.is_outdated
+    assert set(bench.watch.sessions) == {"s"}
+    await bench.result("deleteSession", {"sessionId": "s", "owner": "ana"})
+    assert bench.watch.is_outdated
+
+
+async def test_a_creation_that_ends_while_the_sessions_are_listed_outdates_the_list(bench: Bench) -> None:
+    slow, listed = asyncio.Event(), bench.backend.list
+
+    async def list_slowly() -> list[SessionInfo]:
+        found = await listed()
+        await slow.wait()
+        return found
+
+    bench.backend.list = list_slowly  # type: ignore[method-assign]  # only this look is slow
+    look = asyncio.create_task(bench.watch.look())
+    await asyncio.sleep(0)
+    bench.backend.list = listed  # type: ignore[method-assign]
+    assert await bench.code_of_create("s") == "OK"
+    slow.set()
+    await look
+    assert bench.watch.sessions == {}
+    assert bench.watch.is_outdated
 
 
 async def test_the_limits_of_the_host_have_the_last_word(bench: Bench) -> None:
