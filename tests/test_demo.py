@@ -17,8 +17,8 @@ import httpx
 import psutil
 import pytest
 
-from broker_stub.agent import processes, x_server
-from broker_stub.agent.x_server import SERVER_VARIABLE, SESSION_VARIABLE
+from broker_stub.agent import x_server
+from broker_stub.agent.x_state import SessionFolder
 from broker_stub.demo import DemoError, DemoOptions, start_demo
 from broker_stub.demo_supervisor import Supervisor
 from tests.agent.x_sessions import ME, needs_xvfb
@@ -116,6 +116,10 @@ def make_x_session(api: Api) -> str:
     session_id = str(made["Id"])
     until(lambda: api.sessions()[session_id]["State"] == "READY")
     return session_id
+
+
+def x_folder(said: dict[str, str], session_id: str) -> SessionFolder:
+    return SessionFolder(Path(said["state_dir"]) / "host" / "x" / "sessions" / session_id)
 
 
 def write_stay_script(said: dict[str, str]) -> None:
@@ -232,16 +236,16 @@ def test_whatever_ends_the_program_takes_everything_along(number: signal.Signals
     with program(servers=2, sessions=3) as (runner, said):
         write_stay_script(said)
         api = Api(said)
-        session_id = make_x_session(api)
+        session = x_folder(said, make_x_session(api))
         api.close()
         started = descendants(runner.pid)
         assert len(started) >= 4
-        assert processes.find_by_variable(SESSION_VARIABLE, session_id)
+        assert session.programs()
         runner.send_signal(number)
         assert runner.wait(20) == (0 if number is not signal.SIGKILL else -signal.SIGKILL)
         assert_nothing_is_left(started, said["state_dir"])
-        assert not processes.find_by_variable(SESSION_VARIABLE, session_id)
-        assert not processes.find_by_variable(SERVER_VARIABLE, session_id)
+        assert not session.programs()
+        assert not session.servers()
 
 
 @needs_xvfb
@@ -249,14 +253,14 @@ def test_a_killed_supervisor_takes_everything_along() -> None:
     with program(servers=2, sessions=3) as (runner, said):
         write_stay_script(said)
         api = Api(said)
-        session_id = make_x_session(api)
+        session = x_folder(said, make_x_session(api))
         api.close()
         started = descendants(runner.pid)
         supervisor = next(one for one in started if "broker_stub.demo_supervisor" in one.cmdline())
         supervisor.kill()
         assert runner.wait(20) == 1
         assert_nothing_is_left(started, said["state_dir"])
-        assert not processes.find_by_variable(SERVER_VARIABLE, session_id)
+        assert not session.servers()
 
 
 def test_a_dead_broker_ends_the_demo_with_a_sentence() -> None:

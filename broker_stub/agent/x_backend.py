@@ -48,8 +48,10 @@ class XBackend:
         self._endings: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._children = Children()
-        self._folders = settings.state_folder / "sessions"
-        self._authority = settings.state_folder / "authority"
+        # Processes are marked with paths below it, so it must have one name only.
+        state_folder = settings.state_folder.resolve()
+        self._folders = state_folder / "sessions"
+        self._authority = state_folder / "authority"
         self._grabber = ScreenGrabber(self._authority, settings.screenshot_limit_s)
 
     @classmethod
@@ -78,7 +80,9 @@ class XBackend:
         """See `Backend.list`."""
         self._children.reap()
         for session_id in self._sessions:
-            self._folder(session_id).cap_log()
+            folder = self._folder(session_id)
+            folder.log.cap()
+            folder.server_log.cap()
         return [session.info for session in self._sessions.values()]
 
     async def create(self, spec: SessionSpec) -> SessionInfo:
@@ -112,9 +116,9 @@ class XBackend:
         """See `Backend.close`."""
         ending = self._endings.get(session_id)
         if ending is None:
-            display = self._present(session_id).display
+            self._present(session_id)
             grace_s = 0.0 if force else self._settings.grace_s
-            ending = self._end_in_background(self._folder(session_id), display, grace_s)
+            ending = self._end_in_background(self._folder(session_id), grace_s)
         # What was begun is finished, even if the caller stops waiting.
         await asyncio.shield(ending)
 
@@ -150,7 +154,7 @@ class XBackend:
     def _make_folders(self) -> None:
         self._folders.mkdir(parents=True, exist_ok=True)
         # Owners pass through to the cookie of their session; the umask may have taken that away.
-        self._settings.state_folder.chmod(0o711)
+        self._folders.parent.chmod(0o711)
         self._folders.chmod(0o711)
 
     def _adopt(self) -> None:
@@ -162,7 +166,7 @@ class XBackend:
                 self._take_in(session)
             else:
                 logger.info("session %s: has ended meanwhile, clearing up", folder.session_id)
-                self._end_in_background(folder, session.display if session else None, self._settings.grace_s)
+                self._end_in_background(folder, self._settings.grace_s)
 
     async def _start(self, spec: SessionSpec) -> XSession:
         plan = await asyncio.to_thread(plan_start, spec, self._settings)
@@ -171,10 +175,10 @@ class XBackend:
             session = await start_session(spec, plan, self._settings, folder, self._children)
         except asyncio.CancelledError:
             # Nobody waits any more: what is half-made goes away behind the caller's back.
-            self._end_in_background(folder, None, 0.0)
+            self._end_in_background(folder, 0.0)
             raise
         except Exception:
-            await asyncio.shield(self._end_in_background(folder, None, 0.0))
+            await asyncio.shield(self._end_in_background(folder, 0.0))
             raise
         self._take_in(session)
         return session
@@ -199,18 +203,16 @@ class XBackend:
         # It is no session any more, whatever time its remains take.
         self._sessions.pop(session.id, None)
         self.changed.set()
-        self._end_in_background(self._folder(session.id), session.display, self._settings.grace_s)
+        self._end_in_background(self._folder(session.id), self._settings.grace_s)
 
-    def _end_in_background(
-        self, folder: SessionFolder, display: int | None, grace_s: float
-    ) -> asyncio.Task[None]:
-        task = self._in_background(self._end(folder, display, grace_s))
+    def _end_in_background(self, folder: SessionFolder, grace_s: float) -> asyncio.Task[None]:
+        task = self._in_background(self._end(folder, grace_s))
         self._endings[folder.session_id] = task
         return task
 
-    async def _end(self, folder: SessionFolder, display: int | None, grace_s: float) -> None:
+    async def _end(self, folder: SessionFolder, grace_s: float) -> None:
         try:
-            await clear_session(folder, display, grace_s)
+            await clear_session(folder, grace_s)
         finally:
             self._sessions.pop(folder.session_id, None)
             self._endings.pop(folder.session_id, None)

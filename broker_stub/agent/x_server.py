@@ -21,10 +21,11 @@ from broker_stub.agent.backend import BackendError, Failure
 from broker_stub.agent.owners import PATH, Owner
 from broker_stub.agent.processes import Children, Process
 
-SESSION_VARIABLE = "DCV_SESSION_ID"
-"""Marks what runs in a session; its value is the session's id."""
-SERVER_VARIABLE = "DCV_X_SERVER_OF"
-"""Marks the X server of a session: it must end after the programs, so it has another mark."""
+PROGRAM_MARK = "DCV_SESSION_AUTHORITY"
+"""Variable of all programs of a session; its value is the path of the cookie's file. Not the
+session's id: a second agent on the host, such as that of a test, may know the same id."""
+SERVER_MARK = "DCV_X_SERVER_AUTHORITY"
+"""The same for the X server: it must end after the programs, so it has another mark."""
 
 MISSING = "Xvfb is not installed on this host: apt-get install xvfb xterm"
 
@@ -74,7 +75,6 @@ def server_program() -> str | None:
 
 async def start_x_server(
     owner: Owner,
-    session_id: str,
     authority: Path,
     children: Children,
     *,
@@ -86,8 +86,8 @@ async def start_x_server(
 
     Args:
         owner: Whose session it is.
-        session_id: For the mark that lets an orphan be found.
-        authority: The cookie's file, already written and readable by the owner.
+        authority: The cookie's file, already written and readable by the owner; it also marks the
+            server, so that an orphan is found.
         children: Takes charge of the server.
         geometry: Width and height of the screen. An Xvfb can never become larger.
         log: Descriptor that takes what the server says.
@@ -102,7 +102,7 @@ async def start_x_server(
         try:
             arguments = ["-displayfd", str(number), "-screen", "0", f"{geometry[0]}x{geometry[1]}x24"]
             arguments += ["-auth", str(authority), "-nolisten", "tcp", "-noreset"]
-            child = _launch(arguments, number, owner, session_id, log)
+            child = _launch(arguments, number, owner, authority, log)
         finally:
             os.close(number)
         process = children.keep(child)
@@ -124,14 +124,14 @@ async def start_x_server(
 
 
 def _launch(
-    arguments: list[str], number: int, owner: Owner, session_id: str, log: int
+    arguments: list[str], number: int, owner: Owner, authority: Path, log: int
 ) -> subprocess.Popen[bytes]:
     program = server_program()
     if program is None:
         raise BackendError(Failure.DCV_SERVER_UNAVAILABLE, MISSING)
     return subprocess.Popen(
         [program, *arguments],
-        env=owner.environment | {SERVER_VARIABLE: session_id},
+        env=owner.environment | {SERVER_MARK: str(authority)},
         stdout=log,
         stderr=log,
         pass_fds=(number,),

@@ -8,7 +8,8 @@ import asyncio
 import os
 import shutil
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,8 +19,8 @@ from broker_stub.agent.backend import BackendError, Endpoint, Failure, SessionSp
 from broker_stub.agent.owners import PATH, Owner, find_owner
 from broker_stub.agent.processes import Children, Process
 from broker_stub.agent.start_files import StartFileError, locate
-from broker_stub.agent.x_server import SERVER_VARIABLE, SESSION_VARIABLE
-from broker_stub.agent.x_state import SessionFolder, XSession, session_folders
+from broker_stub.agent.x_server import PROGRAM_MARK
+from broker_stub.agent.x_state import LogFile, SessionFolder, XSession, session_folders
 
 _ENDPOINT = Endpoint(port=8443)
 
@@ -128,35 +129,43 @@ async def start_session(
     folder.write_permissions(spec.permissions)
     folder.write_authority(x_server.authority_record(x_server.new_cookie()), plan.owner)
     await asyncio.to_thread(_check_reach, plan.owner, folder.authority)
-    log = folder.open_log()
-    try:
+    with _told_by(folder.server_log) as log:
         server = await x_server.start_x_server(
             plan.owner,
-            spec.session_id,
             folder.authority,
             children,
             geometry=settings.geometry,
             log=log,
             limit_s=settings.start_limit_s,
         )
-        variables = plan.owner.environment | {
-            "DISPLAY": f":{server.display}",
-            "XAUTHORITY": str(folder.authority),
-            "XDG_SESSION_TYPE": "x11",
-            SESSION_VARIABLE: spec.session_id,
-        }
+    variables = plan.owner.environment | {
+        "DISPLAY": f":{server.display}",
+        "XAUTHORITY": str(folder.authority),
+        "XDG_SESSION_TYPE": "x11",
+        "DCV_SESSION_ID": spec.session_id,
+        PROGRAM_MARK: str(folder.authority),
+    }
+    with _told_by(folder.log) as log:
         init = children.keep(_launch(plan.init, plan.owner, variables, log))
         session = _record(spec, plan, settings, server, init)
         folder.write(session)
         if plan.autorun:
             _start_beside(plan, variables, log, children)
         await _settle(session, settings.settle_s, plan.init[0], children)
+    return session
+
+
+@contextmanager
+def _told_by(log: LogFile) -> Iterator[int]:
+    """A log open for programs; if they fail, the reason ends with what they said last."""
+    descriptor = log.open()
+    try:
+        yield descriptor
     except BackendError as error:
-        tail = folder.log_tail()
+        tail = log.tail()
         raise BackendError(error.code, f"{error.message}: {tail}" if tail else error.message) from None
     finally:
-        os.close(log)
-    return session
+        os.close(descriptor)
 
 
 def _check_reach(owner: Owner, authority: Path) -> None:
@@ -238,26 +247,27 @@ async def wait_for_end(session: XSession) -> None:
 
 async def end_all_sessions(state_folder: Path) -> None:
     """End every session kept below a state folder at once, for whoever takes the whole place away."""
-    folders = state_folder / "sessions"
-    if folders.is_dir():
-        await asyncio.gather(*(clear_session(folder, None, 0.0) for folder in session_folders(folders)))
+    folders = await asyncio.to_thread(lambda: list(session_folders(state_folder.resolve() / "sessions")))
+    await asyncio.gather(*(clear_session(folder, 0.0) for folder in folders))
 
 
-async def clear_session(folder: SessionFolder, display: int | None, grace_s: float) -> None:
+async def clear_session(folder: SessionFolder, grace_s: float) -> None:
     """End whatever runs of a session, programs first, and remove what it left on disk.
 
     Args:
         folder: The session's folder.
-        display: Its display, if it came so far.
         grace_s: How long programs, and then the X server, may take before they are killed.
     """
+    session = folder.read()
     # Twice: what was just starting another program while it was asked to end.
     for grace in (grace_s, 0.0):
-        running = await asyncio.to_thread(processes.find_by_variable, SESSION_VARIABLE, folder.session_id)
+        running = await asyncio.to_thread(folder.programs)
+        if session and session.is_of_this_boot:
+            running.append(session.init)  # a program with a group of its own hides its variables
         await processes.end(running, grace)
-    servers = await asyncio.to_thread(processes.find_by_variable, SERVER_VARIABLE, folder.session_id)
+    servers = await asyncio.to_thread(folder.servers)
     # An X server needs some milliseconds to remove its socket, and nobody's work is in it.
     await processes.end(servers, max(grace_s, 1.0))
-    if display is not None:
-        await asyncio.to_thread(x_server.remove_dead_socket, display)
+    if session:
+        await asyncio.to_thread(x_server.remove_dead_socket, session.display)
     await asyncio.to_thread(folder.remove)

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from broker_stub.agent.backend import SessionInfo
 from broker_stub.agent.owners import Owner
-from broker_stub.agent.processes import Process, boot_id
-from broker_stub.agent.x_server import write_private
+from broker_stub.agent.processes import Process, boot_id, find_by_variable
+from broker_stub.agent.x_server import PROGRAM_MARK, SERVER_MARK, write_private
 from dcvtui.api.states import SessionType
 
 LOG_LIMIT_BYTES = 5 * 2**20
@@ -40,9 +40,14 @@ class XSession:
     max_concurrent_clients: int | None = None
 
     @property
+    def is_of_this_boot(self) -> bool:
+        """Whether its processes mean anything: ids and start times of another boot do not."""
+        return self.boot_id == boot_id()
+
+    @property
     def is_alive(self) -> bool:
-        """Whether it still runs: its X server and its program, in this run of the machine."""
-        return self.boot_id == boot_id() and self.x_server.is_alive and self.init.is_alive
+        """Whether it still runs: its X server and its program."""
+        return self.is_of_this_boot and self.x_server.is_alive and self.init.is_alive
 
     @property
     def info(self) -> SessionInfo:
@@ -77,18 +82,53 @@ class XSession:
             raise ValueError(f"not a state file of a session: {error}") from error
 
 
+class LogFile:
+    """What programs of a session say, for whoever looks after the host.
+
+    Args:
+        path: The file; only the agent can read it, programs write to the open file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def open(self) -> int:
+        """Open it for a program; the caller closes the descriptor."""
+        return os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+
+    def cap(self) -> None:
+        """Empty it when it is over its limit; programs append, so they go on at its start."""
+        try:
+            if self._path.stat().st_size > LOG_LIMIT_BYTES:
+                os.truncate(self._path, 0)
+        except FileNotFoundError:
+            return
+
+    def tail(self, most: int = 400) -> str:
+        """The last words in it, on one line without control characters."""
+        content = _content(self._path)[-4 * most :].decode("utf-8", "replace")
+        words = "".join(sign if sign.isprintable() else " " for sign in content).split()
+        return " ".join(words)[-most:]
+
+
 class SessionFolder:
     """Where one session keeps its files.
 
     Args:
         path: The folder; its name is the session's id.
+
+    Attributes:
+        authority: The file with the cookie.
+        log: What the session's programs say.
+        server_log: What its X server says.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.authority = path / "authority"
         self._state = path / "state.json"
-        self._log = path / "session.log"
+        self.log = LogFile(path / "session.log")
+        self.server_log = LogFile(path / "server.log")
         self._permissions = path / "permissions"
 
     @property
@@ -104,6 +144,14 @@ class SessionFolder:
     def remove(self) -> None:
         """Remove it with everything in it; it may be gone already."""
         shutil.rmtree(self.path, ignore_errors=True)
+
+    def programs(self) -> list[Process]:
+        """All that runs in the session now, however it was started."""
+        return find_by_variable(PROGRAM_MARK, str(self.authority))
+
+    def servers(self) -> list[Process]:
+        """The X server of the session, if it runs."""
+        return find_by_variable(SERVER_MARK, str(self.authority))
 
     def write_authority(self, record: bytes, owner: Owner) -> None:
         """Store the cookie for the session's programs."""
@@ -132,28 +180,10 @@ class SessionFolder:
         write_private(self._permissions, text.encode())
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
-    def open_log(self) -> int:
-        """Open the log for the session's programs; the caller closes the descriptor."""
-        return os.open(self._log, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-
-    def cap_log(self) -> None:
-        """Empty the log when it is over its limit; programs append, so they go on at its start."""
-        try:
-            if self._log.stat().st_size > LOG_LIMIT_BYTES:
-                os.truncate(self._log, 0)
-        except FileNotFoundError:
-            return
-
-    def log_tail(self, most: int = 400) -> str:
-        """The last words of the session's programs, on one line."""
-        content = _content(self._log)[-4 * most :].decode("utf-8", "replace")
-        words = "".join(sign if sign.isprintable() else " " for sign in content).split()
-        return " ".join(words)[-most:]
-
 
 def session_folders(parent: Path) -> Iterator[SessionFolder]:
-    """The folders of all sessions an earlier agent has left."""
-    for path in sorted(parent.iterdir()):
+    """The folders of all sessions an earlier agent has left; none if there is no such place."""
+    for path in sorted(parent.iterdir()) if parent.is_dir() else ():
         if path.is_dir() and not path.is_symlink():
             yield SessionFolder(path)
 

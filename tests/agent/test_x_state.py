@@ -76,11 +76,11 @@ def test_folders_of_sessions_are_found_and_nothing_else(tmp_path: Path, folder: 
 
 
 def test_the_last_words_are_one_clean_line(folder: SessionFolder) -> None:
-    assert folder.log_tail() == ""
+    assert folder.log.tail() == ""
     (folder.path / "session.log").write_bytes(
         b"x" * 1000 + "\x1b[31mno\ngraphics\tmemory \xff é\n".encode("latin-1")
     )
-    tail = folder.log_tail()
+    tail = folder.log.tail()
     assert len(tail) <= 400
     assert tail.endswith("[31mno graphics memory � �")
     assert tail.isprintable()
