@@ -120,6 +120,8 @@ class Conversation:
             TimeoutError: there was no answer.
         """
         self._told_server = await self._watch.measure(self._identity.address)
+        while self._watch.is_outdated:
+            await self._watch.look()
         self._told_sessions = self._watch.sessions
         await self._send(Name.AGENT_HELLO_REQUEST, self._hello())
         async with asyncio.timeout(channel.HELLO_WITHIN_S):
