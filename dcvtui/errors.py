@@ -75,7 +75,15 @@ class NotTrusted(BrokerError):  # noqa: N818  named for what happened
 
 
 class NotAuthorized(BrokerError):  # noqa: N818  named for what happened
-    """The client id, the secret or the token is not accepted."""
+    """The client id, the secret or the token is not accepted.
+
+    Attributes:
+        reason: why, in a few words where they say more than the sentence to whoever just typed them.
+    """
+
+    def __init__(self, sentence: str, *, reason: str = "", was_sent: bool = False) -> None:
+        super().__init__(sentence, was_sent=was_sent)
+        self.reason = reason
 
 
 class Refused(BrokerError):  # noqa: N818  named for what happened

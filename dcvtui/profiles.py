@@ -127,7 +127,12 @@ def save_profile(path: Path, profile: Profile, *, is_default: bool = False) -> N
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_private(path, tomli_w.dumps(document).encode())
     except OSError as error:
-        raise ConfigError(f"The profile could not be saved in '{path}': {error.strerror}.") from None
+        raise cannot_save(path, error) from None
+
+
+def cannot_save(path: Path, error: OSError) -> ConfigError:
+    """Why a file of a profile is not there."""
+    return ConfigError(f"The profile could not be saved in '{path}': {error.strerror or error}.")
 
 
 def read_conf(path: Path) -> Profile:

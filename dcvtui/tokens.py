@@ -119,7 +119,8 @@ class Tokens:
         if response.status_code == httpx.codes.UNAUTHORIZED or code == "invalid_client":
             return NotAuthorized(
                 f"The broker {self._broker_url} does not accept the client id or the client secret. "
-                "Check both; its command `register-api-client` makes new ones."
+                "Check both; its command `register-api-client` makes new ones.",
+                reason="wrong client id or secret",
             )
         if response.status_code == httpx.codes.NOT_FOUND and code is not None:
             return NotAuthorized(

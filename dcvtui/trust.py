@@ -7,7 +7,7 @@ the TLS library is loaded by the functions that need it.
 
 import asyncio
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,20 +28,28 @@ class Trust:
 
     Attributes:
         ca_file: PEM file with the broker's CA, or with the broker's own certificate.
+        ca_pem: the same as text, for a CA that was accepted and is in no file yet.
         fingerprint: `SHA256:AB:…`; equality with the broker's certificate replaces chain and name.
         is_verified: False takes any certificate; only for people who asked for that by name.
     """
 
     ca_file: Path | None = None
+    ca_pem: str | None = field(default=None, repr=False)
     fingerprint: str | None = None
     is_verified: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class OfferedCertificate:
-    """What a broker showed before anything was sent to it."""
+    """What a broker showed before anything was sent to it.
+
+    Attributes:
+        der: the certificate.
+        above: the certificates sent along with it, each signing the one before; not checked.
+    """
 
     der: bytes
+    above: tuple[bytes, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -62,6 +70,28 @@ class OfferedCertificate:
 
         certificate = x509.load_der_x509_certificate(self.der)
         return certificate.not_valid_before_utc, certificate.not_valid_after_utc
+
+    @property
+    def ca(self) -> "OfferedCertificate | None":
+        """The topmost CA that was sent along; whether it signed anything shows when it is trusted."""
+        from cryptography import x509  # noqa: PLC0415  as above
+
+        for der in reversed(self.above):
+            try:
+                extensions = x509.load_der_x509_certificate(der).extensions
+                is_ca = extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+            except (ValueError, x509.ExtensionNotFound):
+                continue
+            if is_ca:
+                return OfferedCertificate(der)
+        return None
+
+    @property
+    def pem(self) -> str:
+        """The certificate as the text of a PEM file."""
+        import ssl  # noqa: PLC0415  as in `ssl_context`
+
+        return ssl.DER_cert_to_PEM_cert(self.der)
 
 
 def fingerprint_of(certificate: bytes) -> str:
@@ -98,10 +128,10 @@ def ssl_context(trust: Trust) -> "ssl.SSLContext":
         return _pinned_context(trust.fingerprint)
     if not trust.is_verified:
         return _open_context()
-    if trust.ca_file is None:
+    if trust.ca_file is None and trust.ca_pem is None:
         return ssl.create_default_context()
     try:
-        context = ssl.create_default_context(cafile=str(trust.ca_file))
+        context = ssl.create_default_context(cafile=trust.ca_file, cadata=trust.ca_pem)
     except FileNotFoundError:
         raise ConfigError(
             f"The CA file '{trust.ca_file}' does not exist. Copy the broker's CA there or name another file "
@@ -156,6 +186,18 @@ async def offered_certificate(host: str, port: int, timeout_s: float = 5.0) -> O
             _, writer = await asyncio.open_connection(host, port, ssl=_open_context())
     except (OSError, TimeoutError):
         return None
-    certificate = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    ssl_object = writer.get_extra_info("ssl_object")
+    certificate, above = ssl_object.getpeercert(binary_form=True), _chain_of(ssl_object)[1:]
     writer.transport.abort()
-    return OfferedCertificate(certificate) if certificate else None
+    return OfferedCertificate(certificate, above) if certificate else None
+
+
+def _chain_of(ssl_object: "ssl.SSLObject") -> tuple[bytes, ...]:
+    """The chain a server sent, its own certificate first; empty where Python does not tell it."""
+    import ssl  # noqa: PLC0415  as above
+
+    if read := getattr(ssl_object, "get_unverified_chain", None):
+        return tuple(read())
+    # Public since Python 3.13; before, only the object underneath has it, in certificates of its own class.
+    read = getattr(getattr(ssl_object, "_sslobj", None), "get_unverified_chain", None)
+    return tuple(ssl.PEM_cert_to_DER_cert(each.public_bytes()) for each in read() or ()) if read else ()
