@@ -7,8 +7,9 @@ what is to be done.
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -16,7 +17,33 @@ from dcvtui import commands
 from dcvtui.errors import ConfigError, ProgramError
 from dcvtui.options import Commands, Given, PipeClosed
 
+if TYPE_CHECKING:
+    from dcvtui.tui.app import ConsoleOptions
+
+
+class Demo(Protocol):
+    """A running demo, as the console needs to know it."""
+
+    url: str
+    client_id: str
+    client_secret: str
+    ca_file: Path
+
+
 _OK, _NOT_UNDERSTOOD, _INTERRUPTED, _BAD_VALUE, _OTHER = 0, 2, 130, 252, 255
+
+
+def looks(command: Callable[..., int]) -> Callable[..., int]:
+    """The options that say how the console looks."""
+    theme = click.option(
+        "--theme",
+        metavar="dark|light|NAME",
+        default="dark",
+        envvar="DCVTUI_THEME",
+        help="Colours of the console: ours, or a theme of Textual's.",
+    )
+    only_ascii = click.option("--ascii", "only_ascii", is_flag=True, help="Draw signs and frames in ASCII.")
+    return theme(only_ascii(command))
 
 
 @click.group(
@@ -26,8 +53,9 @@ _OK, _NOT_UNDERSTOOD, _INTERRUPTED, _BAD_VALUE, _OTHER = 0, 2, 130, 252, 255
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
 @click.version_option(package_name="dcvtui", prog_name="dcvtui", message="%(prog)s %(version)s")
+@looks
 @click.pass_context
-def cli(context: click.Context) -> int:
+def cli(context: click.Context, theme: str, only_ascii: bool) -> int:
     """Operate fleets of remote desktops behind a Session Manager broker.
 
     Without a command it opens the console on a terminal, and prints this help elsewhere.
@@ -37,10 +65,10 @@ def cli(context: click.Context) -> int:
     if not _is_on_terminal():
         click.echo(context.get_help())
         return _OK
-    return open_console(context.obj)
+    return open_console(context.obj, theme, only_ascii)
 
 
-def open_console(given: Given) -> int:
+def open_console(given: Given, theme: str, only_ascii: bool) -> int:
     """Open the console on the broker that the configuration names."""
     connection = given.connection(may_log=False)
     from dcvtui.trust import ssl_context  # noqa: PLC0415  `--help` does without
@@ -48,7 +76,7 @@ def open_console(given: Given) -> int:
 
     if connection.trust.ca_file:
         ssl_context(connection.trust)  # a CA file that cannot be used is said here, not on a screen
-    return app.run(connection)
+    return app.run(connection, _options(theme, only_ascii))
 
 
 @cli.command()
@@ -63,7 +91,10 @@ def open_console(given: Given) -> int:
 )
 @click.option("--seed", type=int, default=7, show_default=True, help="Another number makes another fleet.")
 @click.option("--still", is_flag=True, help="Nothing changes by itself; what you do still works.")
-def demo(no_ui: bool, servers: int, sessions: int | None, seed: int, still: bool) -> int:
+@looks
+def demo(
+    no_ui: bool, servers: int, sessions: int | None, seed: int, still: bool, theme: str, only_ascii: bool
+) -> int:
     """Try everything on a fleet of simulated servers, with a broker of its own.
 
     Nothing is left when it ends.
@@ -80,17 +111,26 @@ def demo(no_ui: bool, servers: int, sessions: int | None, seed: int, still: bool
         )
     try:
         with local.start_demo(options) as fleet:
-            return _look_at(fleet.url, fleet.client_id, fleet.client_secret, fleet.ca_file)
+            return _look_at(fleet, theme, only_ascii)
     except local.DemoError as error:
         raise ProgramError(f"{error}.") from None
 
 
-def _look_at(url: str, client_id: str, client_secret: str, ca_file: Path) -> int:
+def _look_at(fleet: "Demo", theme: str, only_ascii: bool) -> int:
     from dcvtui.config import Connection, Credentials  # noqa: PLC0415  as above
     from dcvtui.trust import Trust  # noqa: PLC0415  as above
     from dcvtui.tui import app  # noqa: PLC0415  as above
 
-    return app.run(Connection("demo", url, Credentials(client_id, client_secret), Trust(ca_file=ca_file)))
+    credentials = Credentials(fleet.client_id, fleet.client_secret)
+    connection = Connection("demo", fleet.url, credentials, Trust(ca_file=fleet.ca_file))
+    return app.run(connection, _options(theme, only_ascii))
+
+
+def _options(theme: str, only_ascii: bool) -> "ConsoleOptions":
+    from dcvtui.tui.app import ConsoleOptions  # noqa: PLC0415  as above
+    from dcvtui.tui.themes import theme_named  # noqa: PLC0415  as above
+
+    return ConsoleOptions(theme=theme_named(theme), ascii_only=only_ascii or None)
 
 
 def _is_on_terminal() -> bool:

@@ -618,3 +618,13 @@ async def test_ctrl_c_prints_what_was_done_and_what_is_not_known(broker: Awkward
     results = [line.split(",")[0] for line in out.decode().splitlines()[1:]]
     assert process.returncode == 130
     assert results == ["done"] * 50 + ["not known"] * 50 + ["not sent"] * 20
+
+
+def test_an_unknown_theme_is_named_with_the_nearest() -> None:
+    from dcvtui.errors import ConfigError
+    from dcvtui.tui.themes import theme_named
+
+    assert theme_named("light") == "dcvtui-light"
+    assert theme_named("nord") == "nord"
+    with pytest.raises(ConfigError, match="did you mean nord"):
+        theme_named("norrd")

@@ -4,7 +4,11 @@ Both themes say the same with the same classes; state is always told by sign and
 word as well, so that colour may be missing.
 """
 
-from textual.theme import Theme
+from difflib import get_close_matches
+
+from textual.theme import BUILTIN_THEMES, Theme
+
+from dcvtui.errors import ConfigError
 
 DARK = Theme(
     name="dcvtui-dark",
@@ -53,3 +57,17 @@ LIGHT = Theme(
         "input-selection-background": "#0b6bcb 25%",
     },
 )
+
+
+def theme_named(name: str) -> str:
+    """The theme an operator means: `dark` and `light` are ours, the others Textual's.
+
+    Raises:
+        ConfigError: there is no such theme.
+    """
+    ours = {"dark": DARK.name, "light": LIGHT.name}
+    known = sorted({*ours, *BUILTIN_THEMES})
+    if name not in known:
+        near = get_close_matches(name, known, 1) or ["dark"]
+        raise ConfigError(f"There is no theme {name!r}; did you mean {near[0]}? All: {', '.join(known)}.")
+    return ours.get(name, name)

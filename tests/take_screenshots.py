@@ -1,0 +1,150 @@
+"""Takes the pictures of the README from the real program: `python -m tests.take_screenshots FOLDER`.
+
+A demo with a fixed seed that stands still, the console in a pseudo-terminal,
+keys as a person presses them, and each screen drawn into a PNG.
+"""
+
+import contextlib
+import getpass
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.pseudo_terminal import Terminal
+
+DCVTUI = Path(sys.executable).with_name("dcvtui")
+
+DESKTOP = "desktop"
+"""Name of the real X session that is created for its picture."""
+
+
+@contextlib.contextmanager
+def demo() -> Iterator[dict[str, str]]:
+    """A demo without its console; what a console needs to find it."""
+    command = [str(DCVTUI), "demo", "--no-ui", "--seed", "7", "--still"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        ready = json.loads(process.stdout.readline())
+        try:
+            yield {
+                "DCV_SM_BROKER_URL": ready["url"],
+                "DCV_SM_CA_BUNDLE": ready["ca_file"],
+                "DCV_SM_CLIENT_ID": ready["client_id"],
+                "DCV_SM_CLIENT_PASSWORD": ready["client_secret"],
+            }
+        finally:
+            process.terminate()
+
+
+class Photographer:
+    """A console whose screens are kept as pictures."""
+
+    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+        self._folder = folder
+        self._environment = environment
+
+    @contextlib.contextmanager
+    def console(self, columns: int = 120, rows: int = 34, theme: str = "dark") -> Iterator[Terminal]:
+        """A console with a fresh fleet in the list of sessions."""
+        command = [str(DCVTUI), "--theme", theme]
+        with Terminal(command, columns, rows, environment=self._environment) as terminal:
+            terminal.wait_until(lambda text: "live" in text or "polling" in text, "a fresh fleet", 60)
+            terminal.press("2")
+            terminal.wait_for("READY")
+            terminal.settle(1)
+            yield terminal
+
+    def take(self, terminal: Terminal, name: str, *, dark: bool = True) -> None:
+        """Keep what the screen shows."""
+        terminal.settle(0.6)
+        path = self._folder / f"{name}.png"
+        terminal.picture(path, dark=dark)
+        print(path)
+
+
+def lists(photographer: Photographer) -> None:
+    """Sessions, servers, attention, and the small terminal."""
+    with photographer.console() as terminal:
+        terminal.press("down", "down", "down")
+        photographer.take(terminal, "sessions")
+        terminal.press("3")
+        terminal.press("down", "down")
+        photographer.take(terminal, "servers")
+        terminal.press("1")
+        photographer.take(terminal, "attention")
+    with photographer.console(80, 24) as terminal:
+        photographer.take(terminal, "sessions-80x24")
+    with photographer.console(theme="light") as terminal:
+        photographer.take(terminal, "sessions-light", dark=False)
+
+
+def forms(photographer: Photographer) -> None:
+    """A new session, permissions, connecting, a simulated desktop."""
+    with photographer.console() as terminal:
+        terminal.press("n")
+        terminal.wait_for("New session")
+        terminal.type("ana")
+        terminal.press("tab")
+        terminal.type("cad-{n}")
+        terminal.press("tab", "tab", "tab")
+        terminal.type("tag:gpu = 'yes' and server:Host.Os.Family = 'linux'")
+        terminal.wait_for("matches")
+        photographer.take(terminal, "create")
+        terminal.press("esc")
+        terminal.press("p")
+        terminal.wait_for("[permissions]")
+        terminal.press("ctrl+r")
+        terminal.wait_for("View only for X")
+        terminal.type("bob")
+        terminal.press("enter")
+        terminal.wait_for("bob gains")
+        photographer.take(terminal, "permissions")
+    with photographer.console() as terminal:
+        terminal.press("c")
+        terminal.wait_for("authToken=")
+        photographer.take(terminal, "connect")
+        terminal.press("esc")
+        terminal.press("s")
+        terminal.wait_for("taken")
+        photographer.take(terminal, "screenshot")
+
+
+def desktop(photographer: Photographer) -> None:
+    """A real X session of this machine; needs Xvfb."""
+    if not shutil.which("Xvfb"):
+        print("no picture of a real session: apt-get install xvfb xterm", file=sys.stderr)
+        return
+    with photographer.console() as terminal:
+        terminal.press("3", "/")
+        terminal.type("site=here")
+        terminal.press("enter")
+        terminal.press("n")
+        terminal.wait_for("1 of them can take a VIRTUAL")
+        terminal.type(getpass.getuser())
+        terminal.press("tab")
+        terminal.type(DESKTOP)
+        terminal.press("ctrl+o")
+        terminal.wait_for("accepted")
+        terminal.press("2", "/")
+        terminal.type(DESKTOP)
+        terminal.press("enter")
+        terminal.wait_for("READY", 60)
+        terminal.press("s")
+        terminal.wait_for("taken")
+        photographer.take(terminal, "real-session")
+
+
+def main() -> None:
+    """Take all pictures into the folder named on the command line."""
+    with demo() as environment:
+        photographer = Photographer(Path(sys.argv[1]), environment)
+        lists(photographer)
+        forms(photographer)
+        desktop(photographer)
+
+
+if __name__ == "__main__":
+    main()
