@@ -226,7 +226,9 @@ def main() -> None:
     if part == "broker":
         run_broker(sys.argv[2])
         return
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # Each update of each server is a line at INFO: a large fleet would fill the disk with them.
+    level = logging.INFO if part == "host" else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     from broker_stub.agent.process import loop_factory  # noqa: PLC0415  each child loads its own part only
 
     with asyncio.Runner(loop_factory=loop_factory()) as runner:
