@@ -28,6 +28,9 @@ SETTLE = "settle"
 CONNECTED = "connected"
 """What agents answer when all of them have a channel."""
 
+WELCOME = "welcome.sh"
+"""What runs in a session of this host that names no init file."""
+
 _LOOK_S = 0.05
 
 
@@ -151,6 +154,7 @@ async def _host_agent(folder: Path, told: dict[str, Any]) -> AsyncIterator[Any]:
             state_folder=folder / "x",
             init_folder=folder / "init",
             autorun_folder=folder / "autorun",
+            desktop_commands=((str(folder / "init" / WELCOME),),),
             minimum_uid=0,  # in a container root may be the only user there is
             grace_s=2.0,
         )

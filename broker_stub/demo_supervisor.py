@@ -40,6 +40,22 @@ ext-shutdown-grace-seconds = 1
 """
 
 
+_XTERM = "exec xterm -fa 'DejaVu Sans Mono' -fs 14 -geometry 88x26+60+40 -bg '#1c2430' -fg '#d8dee9'"
+
+# What runs in a session of this host: something to see in its screenshot, and a shell to go on in.
+_SCRIPTS = {
+    demo_child.WELCOME: f"""#!/bin/sh
+{_XTERM} -e sh -c '
+printf "\\n  \\033[1;36m%s\\033[0m\\n\\n" "A real X session on $(hostname)"
+printf "  owner    %s\\n  display  %s\\n  started  %s\\n\\n  " "$(id -un)" "$DISPLAY" "$(date +%H:%M:%S)"
+for colour in 24 31 38 73 108 143 179 173 167; do printf "\\033[48;5;%sm        " $colour; done
+printf "\\033[0m\\n\\n"
+exec "${{SHELL:-/bin/sh}}"'
+""",
+    "top.sh": f"#!/bin/sh\n{_XTERM} -e top\n",
+}
+
+
 class PartFailed(Exception):  # noqa: N818  named by what happened
     """A process of the demo ended by itself; the text says which, with its last words."""
 
@@ -217,9 +233,10 @@ class Supervisor:
         for path in (folder, folder / "init", folder / "autorun"):
             path.mkdir()
             path.chmod(0o711 if path == folder else 0o755)
-        script = folder / "init" / "top.sh"
-        script.write_text("#!/bin/sh\nexec xterm -geometry 120x40+40+40 -bg '#20242c' -fg '#a8e0a8' -e top\n")
-        script.chmod(0o755)
+        for name, text in _SCRIPTS.items():
+            script = folder / "init" / name
+            script.write_text(text)
+            script.chmod(0o755)
         return folder
 
 
