@@ -10,6 +10,7 @@ import importlib
 import os
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from dcvtui.terminal import CopyError, Terminal, copy_text, from_environment
 from dcvtui.tui.console_screen import ConsoleScreen
 from dcvtui.tui.details_pane import TextScreen
 from dcvtui.tui.fleet_list import FleetList
+from dcvtui.tui.palette import ActionPalette, ReadingActions, ViewActions
 from dcvtui.tui.size_screen import SizeScreen, is_too_small
 from dcvtui.tui.themes import DARK, LIGHT
 from dcvtui.watch import Watch
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 
 _MINUTE_S = 60.0
 _TWICE_S = 2.0
+_MOUSE_MODES = (1000, 1003, 1015, 1006)
 _LATE_MODULES = ("dcvtui.client", "dcvtui.api.models", "dcvtui.tui.flows")
 """What nobody needs before the first paint: HTTP, pydantic, dialogs and forms."""
 
@@ -107,6 +110,8 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self._console = ConsoleScreen(self._watch, connection, self.broker_now, ascii_only=self._ascii_only)
         self._has_chosen_view = False
         self._interrupted_at = 0.0
+        self._has_mouse = True
+        self._undoable: deque[tuple[str, Callable[[], object]]] = deque(maxlen=50)
         self.animation_level = "none"
 
     # ------------------------------------------------------------------ start
@@ -146,6 +151,7 @@ class ConsoleApp(App[int], inherit_bindings=False):
                 return self._make_client(self._connection)
             except ProgramError as error:
                 self._watch.link = Link(LinkState.STALE, error.sentence)
+                self._watch.look(self.broker_now())
                 self._console.take(Difference())
                 self._retry.clear()
                 await self._retry.wait()
@@ -227,9 +233,19 @@ class ConsoleApp(App[int], inherit_bindings=False):
     def _finished(self, verb: str, results: "Sequence[tuple[Key, ItemResult]]") -> None:
         """Keep what came of an action, and look at the fleet again."""
         self._watch.activity.note_results(verb, results, self.broker_now())
+        done = [key for key, result in results if result.outcome == "done"]
+        if done and verb in ("open", "close", "drain"):
+            self._undoable.append((verb, lambda: self._undo_servers(verb, done)))
         self._console.take_items()
         if self._poller:
             self._poller.refresh(key[-1] for key, _ in results if key[-1] and verb in ("create", "delete"))
+
+    def _undo_servers(self, verb: str, keys: "Sequence[Key]") -> None:
+        servers = [self._watch.snapshot.servers[key] for key in keys if key in self._watch.snapshot.servers]
+        if self._flows is not None and servers:
+            self.run_worker(
+                self._act(self._flows, "close" if verb == "open" else "open", servers), group="action"
+            )
 
     # ------------------------------------------------------------------ copying, quitting, small things
 
@@ -267,6 +283,27 @@ class ConsoleApp(App[int], inherit_bindings=False):
         """Do what the screen cannot do itself."""
         if message.command == "quit":
             self.action_quit_console()
+        else:
+            self.action_open_palette()
+
+    def action_open_palette(self) -> None:
+        """Search all actions of the view."""
+        provider = ReadingActions if self._connection.read_only else ViewActions
+        self.push_screen(ActionPalette(providers=[provider], placeholder="Search actions"))
+
+    @on(FleetList.Undoable)
+    def note_undoable(self, message: FleetList.Undoable) -> None:
+        """Remember what can be taken back."""
+        self._undoable.append((message.label, message.undo))
+
+    def action_undo_last(self) -> None:
+        """Take back the last marks, filter, opening or closing."""
+        if not self._undoable:
+            self._console.say("Nothing to take back.")
+            return
+        label, undo = self._undoable.pop()
+        self._console.say(f"taken back: {label}")
+        undo()
 
     def action_quit_console(self) -> None:
         """Leave; ask once more if something is under way."""
@@ -290,7 +327,13 @@ class ConsoleApp(App[int], inherit_bindings=False):
         self.screen.refresh(repaint=True, layout=True)
 
     def action_toggle_mouse(self) -> None:
-        """Leave the mouse to the terminal, or take it back."""
+        """Leave the mouse to the terminal, so that it can select text, or take it back."""
+        self._has_mouse = not self._has_mouse
+        letter = "h" if self._has_mouse else "l"
+        self._write_past("".join(f"\x1b[?{mode}{letter}" for mode in _MOUSE_MODES))
+        self._console.say(
+            "The mouse works here again." if self._has_mouse else "The mouse is the terminal's."
+        )
 
     def get_key_display(self, binding: Binding) -> str:
         """Keys in words: signs such as `⏎` are missing in some fonts, and `^l` is read wrongly."""

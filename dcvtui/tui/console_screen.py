@@ -27,7 +27,7 @@ from dcvtui.polling import Link, LinkState
 from dcvtui.query import QueryError
 from dcvtui.tui.details_pane import DetailsScreen
 from dcvtui.tui.fleet_list import FleetList
-from dcvtui.tui.frame import Crumbs, Foot, LineInput, PromptLine, StaleBanner, TopLine, Truth
+from dcvtui.tui.frame import Crumbs, Foot, LineInput, PromptLine, StaleBanner, Tone, TopLine, Truth
 from dcvtui.tui.help_screen import HelpScreen
 from dcvtui.tui.keys import BY_ID, KEYS, bindings, is_shown
 from dcvtui.tui.lists import LISTS
@@ -42,6 +42,8 @@ class Place:
 
     view: str
     filter: str
+    is_narrowed: bool = False
+    """The filter came with the way here, so `esc` leads back instead of clearing it."""
 
 
 class ConsoleScreen(Screen[None], inherit_bindings=False):
@@ -160,7 +162,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
 
     def show_frame(self) -> None:
         """Bring top line, banner and breadcrumbs up to date; equal values draw nothing."""
-        if not self.is_mounted:
+        if not self.query(TopLine):
             return
         self.query_one(TopLine).show(self._truth())
         self.query_one(StaleBanner).tell(banner_text(self._watch.link))
@@ -178,7 +180,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
             profile=connection.name,
             address=connection.url.partition("://")[2],
             freshness=freshness(watch.link),
-            is_fresh=watch.link.state is LinkState.POLLING,
+            tone=_TONES[watch.link.state],
             is_read_only=connection.read_only,
             servers=(counts.available, counts.servers) if is_known else None,
             sessions=tuple(counts.sessions.items()),
@@ -253,7 +255,8 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
             select: the item to put the cursor on.
         """
         self._places[self._place] = Place(self.view, self.current.filter_text)
-        target = Place(view, self.lists[view].filter_text if filter_text is None else filter_text)
+        before = self.lists[view].filter_text
+        target = Place(view, before if filter_text is None else filter_text, is_narrowed=bool(filter_text))
         if target != self._places[self._place]:
             self._places[self._place + 1 :] = [target]
             self._place += 1
@@ -280,10 +283,18 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         """Say that a view is not there yet."""
         self.say(BY_ID[binding_id].later)
 
+    @property
+    def _is_narrowed(self) -> bool:
+        here = self._places[self._place]
+        return here.is_narrowed and here.filter == self.current.filter_text
+
+    def _note_place(self) -> None:
+        self._places[self._place] = Place(self.view, self.current.filter_text, self._is_narrowed)
+
     def _step(self, places: int) -> bool:
         if not 0 <= self._place + places < len(self._places):
             return False
-        self._places[self._place] = Place(self.view, self.current.filter_text)
+        self._note_place()
         self._place += places
         self._show(self._places[self._place])
         return True
@@ -303,10 +314,10 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
             current.table.mark_range_off()
         elif current.is_only_trouble:
             current.action_toggle_trouble()
-        elif current.filter_text and not self._step(-1):
-            current.set_filter("")
-        elif not current.filter_text:
+        elif not current.filter_text or self._is_narrowed:
             self._step(-1)
+        else:
+            current.set_filter("")
 
     def action_refresh_view(self) -> None:
         """Ask the broker now."""
@@ -333,7 +344,8 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self.remove_class("-typing")
         for prompt in self.query(PromptLine):
             prompt.close()
-        self.current.table.focus()
+        # At once: a command that follows is looked for in what has the focus.
+        self.set_focus(self.current.table)
 
     @on(Input.Changed, "#filter-input")
     def filter_typed(self, event: Input.Changed) -> None:
@@ -351,7 +363,10 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
     @on(Input.Submitted, "#filter-input")
     def filter_done(self) -> None:
         """Keep the filter."""
+        current, before = self.current, self._filter_before
         self._close_prompts()
+        if current.filter_text != before:
+            self.post_message(FleetList.Undoable("filter", lambda: current.set_filter(before)))
 
     @on(LineInput.Left)
     def line_left(self, message: LineInput.Left) -> None:
@@ -403,6 +418,8 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
 
 
 # ------------------------------------------------------------------ words
+
+_TONES = {LinkState.CONNECTING: Tone.WAITING, LinkState.POLLING: Tone.FRESH, LinkState.STALE: Tone.STALE}
 
 
 def freshness(link: Link) -> str:

@@ -24,6 +24,7 @@ from dcvtui.details import (
 )
 from dcvtui.fleet import Changes, Key
 from dcvtui.listing import Listing
+from dcvtui.polling import LinkState
 from dcvtui.query import EVERYTHING, Tags, compile_filter
 from dcvtui.tui.details_pane import DetailsPane
 from dcvtui.tui.keys import BY_ID, bindings
@@ -61,6 +62,7 @@ class FleetList(Horizontal):
     FleetList > DetailsPane { display: none; width: 40; padding: 0 1 0 2; background: $surface; }
     FleetList.-pane > DetailsPane { display: block; }
     FleetList.-pane.-wide > DetailsPane { width: 56; }
+    FleetList.-pane.-tight > DetailsPane { width: 36; padding: 0 1; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("list")]
@@ -112,6 +114,13 @@ class FleetList(Horizontal):
         def __init__(self, name: str, records: Sequence[Any]) -> None:
             super().__init__()
             self.name, self.records = name, records
+
+    class Undoable(Message):
+        """Something was done that can be taken back."""
+
+        def __init__(self, label: str, undo: Callable[[], object]) -> None:
+            super().__init__()
+            self.label, self.undo = label, undo
 
     class Later(Message):
         """A key was pressed whose view is not built yet."""
@@ -200,7 +209,9 @@ class FleetList(Horizontal):
         if self.listing.total and not len(self.listing):
             self.table.empty_text = "No row matches this filter."
         else:
-            self.table.empty_text = self.definition.nothing if self._watch.is_complete else "loading"
+            is_stale = self._watch.link.state is LinkState.STALE
+            waiting = "No data yet." if is_stale else "loading"
+            self.table.empty_text = self.definition.nothing if self._watch.is_complete else waiting
 
     def show_stale(self, is_stale: bool) -> None:
         """Grey what is not known to be so any more."""
@@ -257,6 +268,7 @@ class FleetList(Horizontal):
         self._room = width
         self.set_class(self._is_pane_wanted and width >= 100, "-pane")
         self.set_class(width >= 150, "-wide")
+        self.set_class(width < 120, "-tight")
         self._show_details()
 
     def on_show(self) -> None:
@@ -367,16 +379,21 @@ class FleetList(Horizontal):
 
     def action_mark_range(self) -> None:
         """Mark from here to there."""
-        self.table.mark_range()
-        self.post_message(self.Changed())
+        self._change_marks(self.table.mark_range)
 
     def action_mark_shown(self) -> None:
         """Mark all rows shown."""
-        self.table.mark_shown()
+        self._change_marks(self.table.mark_shown)
 
     def action_unmark_all(self) -> None:
         """Take all marks away."""
-        self.table.unmark_all()
+        self._change_marks(self.table.unmark_all)
+
+    def _change_marks(self, change: Callable[[], None]) -> None:
+        before = self.table.marks
+        change()
+        if self.table.marks != before:
+            self.post_message(self.Undoable("marks", lambda: self.table.restore_marks(before)))
         self.post_message(self.Changed())
 
     def action_sort_rows(self) -> None:

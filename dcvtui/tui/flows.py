@@ -36,6 +36,18 @@ if TYPE_CHECKING:
 ResultT = TypeVar("ResultT")
 
 
+class Named(Protocol):
+    """A session or a server."""
+
+    @property
+    def key(self) -> Key:
+        """What identifies it."""
+
+    @property
+    def name(self) -> str:
+        """What people call it."""
+
+
 class Ask(Protocol):
     """Opens a screen and waits for what it dismisses."""
 
@@ -96,22 +108,27 @@ class Flows:
         self.around.say("stopping after the request that is under way")
         return True
 
-    async def _run(self, verb: str, batch: Batch, keys: Sequence[Key]) -> list[ItemResult]:
-        """Send a batch, say how far it is, and report its results."""
+    async def _run(self, verb: str, batch: Batch, records: Sequence[Named]) -> list[ItemResult]:
+        """Send a batch, say how far it is, and report its results under the names of the records."""
 
         def progress(finished: int, count: int, _new: Sequence[ItemResult]) -> None:
             self.around.say(f"{verb}: {finished:,} of {count:,}, esc stops")
 
+        def named() -> list[ItemResult]:
+            pairs = zip(records, batch.results, strict=True)
+            return [replace(result, name=record.name or result.id) for record, result in pairs]
+
+        is_long = len(records) > operations.ITEMS_PER_CALL
         self.batch = batch
-        if len(keys) > operations.ITEMS_PER_CALL:
-            progress(0, len(keys), [])
+        if is_long:
+            progress(0, len(records), [])
         try:
-            results = await batch.run(progress if len(keys) > operations.ITEMS_PER_CALL else None)
+            await batch.run(progress if is_long else None)
         finally:
             self.batch = None
             # A cancelled worker leaves results that are true at every moment.
-            self.around.finished(verb, list(zip(keys, batch.results, strict=True)))
-        return results
+            self.around.finished(verb, list(zip([record.key for record in records], named(), strict=True)))
+        return named()
 
     async def _tell(self, title: str, results: Sequence[ItemResult]) -> bool:
         """Say what came of it; True if the failed ones are to be tried again."""
@@ -143,13 +160,8 @@ class Flows:
             chosen = [*free, *(used if confirmation.include_connected else [])]
             force = {"Force": True} if confirmation.force else {}
             items = [{"SessionId": session.id, "Owner": session.owner, **force} for session in chosen]
-            results = await self._run(
-                "delete",
-                operations.delete_sessions(self.client, items),
-                [session.key for session in chosen],
-            )
-            named = [replace(result, name=_name(one)) for one, result in zip(chosen, results, strict=True)]
-            if not await self._tell("Delete", named):
+            results = await self._run("delete", operations.delete_sessions(self.client, items), chosen)
+            if not await self._tell("Delete", results):
                 return
             sessions = _failed(chosen, results)
 
@@ -215,11 +227,11 @@ class Flows:
             for session in sessions
         ]
         batch = operations.update_permissions(self.client, items)
-        results = await self._run("permissions", batch, [session.key for session in sessions])
+        results = await self._run("permissions", batch, sessions)
         for session, result in zip(sessions, results, strict=True):
             if result.outcome is Outcome.DONE:
                 self.sent[session.key] = Sent(text, self.around.now())
-        return [replace(result, name=_name(one)) for one, result in zip(sessions, results, strict=True)]
+        return results
 
     async def screenshot(self, session: SessionRecord) -> None:
         """Show the screen of a session."""
@@ -314,9 +326,8 @@ class Flows:
         self, verb: str, batch: Batch, servers: Sequence[ServerRecord]
     ) -> Sequence[ServerRecord]:
         """Send; the servers that are to be tried again."""
-        results = await self._run(verb, batch, [server.key for server in servers])
-        named = [replace(result, name=one.name) for one, result in zip(servers, results, strict=True)]
-        return _failed(servers, results) if await self._tell(verb.capitalize(), named) else []
+        results = await self._run(verb, batch, servers)
+        return _failed(servers, results) if await self._tell(verb.capitalize(), results) else []
 
 
 # ------------------------------------------------------------------ words

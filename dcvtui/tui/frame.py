@@ -6,6 +6,7 @@ one they show; none of them knows the fleet.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import ClassVar
 
 from textual import events
@@ -23,6 +24,14 @@ from dcvtui.tui.keys import FOOT, is_shown
 from dcvtui.tui.panel import KeyLine, Words
 
 
+class Tone(Enum):
+    """How the word of freshness is shown: its sign, the same in ASCII, and its class."""
+
+    FRESH = ("●", "*", "top-line--fresh")
+    WAITING = ("◐", "+", "top-line--waiting")
+    STALE = ("✗", "x", "top-line--alarm")
+
+
 @dataclass(slots=True, frozen=True)
 class Truth:
     """The values of the top line."""
@@ -30,7 +39,7 @@ class Truth:
     profile: str
     address: str
     freshness: str
-    is_fresh: bool = False
+    tone: Tone = Tone.WAITING
     is_read_only: bool = False
     servers: tuple[int, int] | None = None
     """Available ones, and all."""
@@ -42,12 +51,18 @@ class Truth:
 class TopLine(Widget):
     """One line of truth: where, how fresh, how many, and how much needs a person."""
 
-    COMPONENT_CLASSES: ClassVar[set[str]] = {"top-line--profile", "top-line--fresh", "top-line--alarm"}
+    COMPONENT_CLASSES: ClassVar[set[str]] = {
+        "top-line--profile",
+        "top-line--fresh",
+        "top-line--waiting",
+        "top-line--alarm",
+    }
     """
     | class | what it styles |
     |---|---|
     | `top-line--profile` | the name of the profile |
     | `top-line--fresh` | the word of freshness while data are fresh |
+    | `top-line--waiting` | the same before the first answer |
     | `top-line--alarm` | staleness, and the number of things that need a person |
     """
 
@@ -58,6 +73,7 @@ class TopLine(Widget):
         background: $panel;
         color: $text-muted;
         & > .top-line--profile { color: $text; text-style: bold; }
+        & > .top-line--waiting { color: $text-muted; }
         & > .top-line--fresh { color: $text-success; }
         & > .top-line--alarm { color: $text-warning; text-style: bold; }
     }
@@ -104,11 +120,10 @@ class TopLine(Widget):
         return Content.assemble(profile)
 
     def _fresh(self) -> Content:
-        truth = self._truth
-        style = self.get_visual_style("top-line--fresh" if truth.is_fresh else "top-line--alarm")
-        signs = ("*", "x") if self._ascii_only else ("●", "✗")
-        word = (f"{signs[0] if truth.is_fresh else signs[1]} {truth.freshness}", style)
-        return Content.assemble(word, "  read-only" if truth.is_read_only else "")
+        sign, ascii_sign, style = self._truth.tone.value
+        shown = f"{ascii_sign if self._ascii_only else sign} {self._truth.freshness}"
+        word = (shown, self.get_visual_style(style))
+        return Content.assemble(word, "  read-only" if self._truth.is_read_only else "")
 
     def _servers(self) -> Content:
         if self._truth.servers is None:
@@ -181,7 +196,7 @@ class StaleBanner(Words):
     StaleBanner {
         display: none;
         padding: 0 1;
-        max-height: 2;
+        max-height: 8;
         background: $warning 20%;
         color: $text-warning;
     }

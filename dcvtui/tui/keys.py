@@ -47,15 +47,15 @@ _ANY = (
            later="The list of profiles is not there yet; `dcvtui --profile NAME` opens another broker."),
     KeyRow("any.open-command", "colon", "open_command", "command", "Type a command"),
     KeyRow("any.open-help", "question_mark", "open_help", "help", "The keys that work here"),
-    KeyRow("any.open-palette", "ctrl+p", "open_palette", "palette", "Search all actions"),
+    KeyRow("any.open-palette", "ctrl+p", "app.open_palette", "palette", "Search all actions"),
     KeyRow("any.close-top", "escape", "close_top", "close", "Close, clear the filter, or go back"),
     KeyRow("any.go-back", "b", "go_back", "back", "Where you were before"),
     KeyRow("any.go-forward", "f", "go_forward", "forward", "Where you went back from"),
     KeyRow("any.refresh-view", "r", "refresh_view", "refresh", "Ask the broker now"),
-    KeyRow("any.undo-last", "Z", "undo_last", "undo", "Take back marks, filter, opening, closing"),
-    KeyRow("any.toggle-mouse", "M", "toggle_mouse", "mouse", "Leave the mouse to the terminal, or not"),
-    KeyRow("any.redraw-screen", "ctrl+l", "redraw_screen", "redraw", "Draw the whole screen anew"),
-    KeyRow("any.quit-console", "q", "quit_console", "quit", "Leave the console"),
+    KeyRow("any.undo-last", "Z", "app.undo_last", "undo", "Take back marks, filter, opening, closing"),
+    KeyRow("any.toggle-mouse", "M", "app.toggle_mouse", "mouse", "Leave the mouse to the terminal, or not"),
+    KeyRow("any.redraw-screen", "ctrl+l", "app.redraw_screen", "redraw", "Draw the whole screen anew"),
+    KeyRow("any.quit-console", "q", "app.quit_console", "quit", "Leave the console"),
 )  # fmt: skip
 
 _LIST = (

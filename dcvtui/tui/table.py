@@ -490,6 +490,10 @@ class FleetTable(ScrollView, can_focus=True, inherit_bindings=False):
         self._range_start = None
         self._set_marks(set())
 
+    def restore_marks(self, marks: Iterable[Key]) -> None:
+        """Mark these items, as far as they are still there, and no others."""
+        self._set_marks({key for key in marks if key in self._source.records})
+
     def drop_marks(self, keys: Iterable[Key]) -> None:
         """Take marks away of items that are gone."""
         self._set_marks(self.marks - set(keys))
