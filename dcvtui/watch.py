@@ -4,14 +4,15 @@ The one place where an update of the poller becomes what the views show. Pure:
 updates and times come in; the views read.
 """
 
-from collections.abc import Collection, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from dcvtui.activity import ActivityEntry, ActivityLog
 from dcvtui.api.states import Availability, SessionState
 from dcvtui.attention import AttentionItem, FirstSeen, Limits, Since, Trouble, attention
-from dcvtui.fleet import Difference, Key, Snapshot
+from dcvtui.fleet import Changes, Difference, Key, RecordT, ServerRecord, Snapshot
 from dcvtui.polling import Link, LinkState, Update
 
 
@@ -54,7 +55,7 @@ class Watch:
         # The page that completes the first load is still part of it.
         self.is_complete = update.is_complete
         if difference:
-            self.counts = _counts(update.snapshot)
+            self.counts = _counted(self.counts, difference)
             self._note_opened(difference)
         self.look(now)
 
@@ -97,13 +98,29 @@ class Watch:
         )
 
 
-def _counts(snapshot: Snapshot) -> Counts:
-    available = sum(server.availability == Availability.AVAILABLE for server in snapshot.servers.values())
-    sessions: dict[str, int] = {}
-    for session in snapshot.sessions.values():
-        if session.state != SessionState.DELETED:
-            sessions[session.state] = sessions.get(session.state, 0) + 1
-    return Counts(len(snapshot.servers), available, sessions)
+def _counted(before: Counts, difference: Difference) -> Counts:
+    """The counts after a difference; counting fifty thousand sessions anew for each change takes too long."""
+    servers, sessions = difference.servers, difference.sessions
+    available = before.available
+    available += sum(map(_is_available, servers.present()))
+    available -= sum(map(_is_available, _no_longer(servers)))
+    states = Counter(before.sessions)
+    states.update(session.state for session in sessions.present())
+    states.subtract(session.state for session in _no_longer(sessions))
+    states.pop(SessionState.DELETED, None)
+    count = before.servers + len(servers.added) - len(servers.removed)
+    return Counts(count, available, +states)
+
+
+def _is_available(server: ServerRecord) -> bool:
+    return server.availability == Availability.AVAILABLE
+
+
+def _no_longer(changes: Changes[RecordT]) -> Iterator[RecordT]:
+    """The records that are gone, and those that were replaced, as they were."""
+    yield from changes.removed
+    for old, _ in changes.changed:
+        yield old
 
 
 def vanished(marks: Collection[Key], difference: Difference) -> list[str]:
