@@ -118,7 +118,8 @@ def resolve(options: Options, environ: Mapping[str, str], files: Files) -> Conne
             _Choice.of_profile(_named(profiles, named), options, environ), options, {}, profiles.notes
         )
     stored = _stored(options, profiles, files)
-    return _finish(_Choice.without_name(stored, options, environ), options, environ, profiles.notes)
+    choice = _Choice.without_name(stored, options, environ, sorted(profiles.profiles))
+    return _finish(choice, options, environ, profiles.notes)
 
 
 def check_url(text: str, origin: str, exit_code: int = 253) -> str:
@@ -220,7 +221,9 @@ class _Choice:
         )
 
     @classmethod
-    def without_name(cls, stored: list[_Stored], options: Options, environ: Mapping[str, str]) -> "_Choice":
+    def without_name(
+        cls, stored: list[_Stored], options: Options, environ: Mapping[str, str], names: list[str]
+    ) -> "_Choice":
         url, origin, code = _asked_address(options, environ)
         client_id, secret = environ.get("DCV_SM_CLIENT_ID"), environ.get("DCV_SM_CLIENT_PASSWORD")
         token = environ.get("DCV_SM_OAUTH2_TOKEN")
@@ -229,7 +232,8 @@ class _Choice:
             return cls.of_profile(place, options, environ)
         if url is None:
             if place is None or not place.profile.url:
-                raise _no_address(stored, is_first_run=not (stored or client_id or token))
+                is_first_run = not (stored or names or client_id or token)
+                raise _no_address(stored, names, is_first_run=is_first_run)
             url, origin = place.profile.url, place.origin
         token_url = options.auth_server or environ.get("DCV_SM_AUTH_SERVER_URL")
         profile = place.profile if place else Profile("")
@@ -302,7 +306,11 @@ def _astray(name: str, url: str, stored: _Stored) -> ConfigError:
     )
 
 
-def _no_address(stored: list[_Stored], *, is_first_run: bool) -> ConfigError:
+def _no_address(stored: list[_Stored], names: list[str], *, is_first_run: bool) -> ConfigError:
+    if names and not stored:
+        return ConfigError(
+            f"Several profiles and none is the default. Name one of them with --profile: {', '.join(names)}."
+        )
     where = f" ({stored[0].origin} has none)" if stored else ""
     return ConfigError(
         f"No broker is configured{where}. Give its address with --broker-url or DCV_SM_BROKER_URL and its "

@@ -71,6 +71,15 @@ def test_nothing_at_all_is_the_first_run(files: Files) -> None:
     assert "dcvtui demo" in error.sentence
 
 
+def test_profiles_without_a_default_are_named_and_no_first_run(
+    files: Files, write: Callable[..., None]
+) -> None:
+    write(PROFILES.replace('default = "prod"', ""))
+    error = failure(Options(), {}, files)
+    assert not error.is_first_run
+    assert error.sentence.endswith("with --profile: prod, test.")
+
+
 def test_the_environment_alone_is_enough(files: Files) -> None:
     found = resolve(Options(), KEYS | {"DCV_SM_BROKER_URL": URL + "/"}, files)
     assert (found.url, found.credentials, found.name) == (URL, FROM_ENVIRONMENT, "broker.example:8443")
