@@ -278,7 +278,7 @@ def _is_literal(host: str) -> bool:
 
 def _described(certificate: OfferedCertificate) -> str:
     try:
-        return f"{visible(certificate.subject)}, valid until {certificate.validity[1]:%Y-%m-%d}"
+        return f"{visible(certificate.subject)}\n  valid until {certificate.validity[1]:%Y-%m-%d}"
     except ValueError:  # TLS takes certificates that the stricter reader does not
         return "whom it names cannot be read"
 
@@ -287,15 +287,18 @@ def _question(pin: Pin, port: int) -> str:
     """What to look at before a certificate is accepted, and how to see the same at the broker."""
     digits = pin.certificate.fingerprint.removeprefix("SHA256:")
     half = len(digits) // 2 + 1
+    # In lines of their own that a shell takes as one, so that they can be pasted.
     command = (
-        f"{_PRINT_FINGERPRINT} -in {_CA_ON_BROKER}"
+        f"{_PRINT_FINGERPRINT} \\\n    -in {_CA_ON_BROKER}"
         if pin.is_ca
-        else f"openssl s_client -connect localhost:{port} </dev/null | {_PRINT_FINGERPRINT}"
+        else f"openssl s_client -connect localhost:{port} </dev/null |\n    {_PRINT_FINGERPRINT}"
     )
     return (
         f"{pin.fault}.\n"
         f"  {_described(pin.certificate)}\n"
-        f"  SHA-256 {digits[:half]}\n"
-        f"          {digits[half:]}\n"
-        f"  Compare on the broker: {command}"
+        "  SHA-256\n"
+        f"  {digits[:half]}\n"
+        f"  {digits[half:]}\n"
+        "  Compare on the broker:\n"
+        f"  {command}"
     )

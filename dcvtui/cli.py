@@ -69,14 +69,42 @@ def cli(context: click.Context, theme: str, only_ascii: bool) -> int:
 
 
 def open_console(given: Given, theme: str, only_ascii: bool) -> int:
-    """Open the console on the broker that the configuration names."""
-    connection = given.connection(may_log=False)
+    """Open the console on the broker that the configuration names, or ask for the first one."""
+    try:
+        connection = given.connection(may_log=False)
+    except ConfigError as error:
+        if not error.is_first_run:
+            raise
+        return _ask_for_broker(given, theme, only_ascii, error)
     from dcvtui.trust import ssl_context  # noqa: PLC0415  `--help` does without
     from dcvtui.tui import app  # noqa: PLC0415  the screen's libraries, only for those who look at it
 
     if connection.trust.ca_file:
         ssl_context(connection.trust)  # a CA file that cannot be used is said here, not on a screen
     return app.run(connection, _options(theme, only_ascii))
+
+
+def _ask_for_broker(given: Given, theme: str, only_ascii: bool, nothing_configured: ConfigError) -> int:
+    """Ask for the first broker on a screen of its own, then open the console on it, or the demo."""
+    from dcvtui.broker_check import BrokerEntry  # noqa: PLC0415  as above
+    from dcvtui.config import Files  # noqa: PLC0415  as above
+    from dcvtui.tui import first_run_app  # noqa: PLC0415  as above
+    from dcvtui.tui.themes import theme_named  # noqa: PLC0415  as above
+
+    # A CA file given beside the profile is the one that counts later, so it is tested with.
+    ca_file = given.values.get("ca_bundle") or os.environ.get("DCV_SM_CA_BUNDLE") or ""
+    outcome = first_run_app.run(
+        Files.standard(os.environ).profiles,
+        BrokerEntry(ca_file=str(ca_file)),
+        theme=theme_named(theme),
+        ascii_only=only_ascii or None,
+    )
+    if isinstance(outcome, first_run_app.DemoChosen):
+        return run(["demo", "--theme", theme, *(["--ascii"] if only_ascii else [])])
+    if outcome is None:
+        raise nothing_configured
+    click.echo(f"dcvtui: {outcome.saved}", err=True)
+    return open_console(given, theme, only_ascii)
 
 
 @cli.command()

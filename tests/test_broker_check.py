@@ -172,9 +172,10 @@ async def test_a_broker_with_its_own_ca_offers_the_ca(check: BrokerCheck, runnin
     lines = steps[-1].text.splitlines()
     assert lines[0] == "signed by an unknown CA."
     assert lines[1].startswith("  CN=Session Manager Broker CA ")
-    assert "valid until 20" in lines[1]
-    assert "SHA256:" + lines[2].split()[1] + lines[3].strip() == fingerprint
-    assert lines[4].endswith("-in /var/lib/dcvsmbroker/security/dcvsmbroker_ca.pem")
+    assert lines[2].startswith("  valid until 20")
+    assert "SHA256:" + lines[4].strip() + lines[5].strip() == fingerprint
+    assert lines[-1] == "    -in /var/lib/dcvsmbroker/security/dcvsmbroker_ca.pem"
+    assert max(map(len, lines)) <= 69, "what fits beside each other at 80 columns"
 
 
 async def test_an_accepted_ca_becomes_the_profiles_ca_file(
@@ -218,7 +219,7 @@ async def test_only_its_own_certificate_offered_is_pinned_and_nothing_sent_befor
     steps = await steps_of(check, entry)
     fingerprint = certificate_fingerprint(stranger.ca_file)
     assert (steps[-1].name, steps[-1].fingerprint) == ("TLS", fingerprint)
-    assert steps[-1].text.startswith("signed by itself.\n  CN=localhost, valid until ")
+    assert steps[-1].text.startswith("signed by itself.\n  CN=localhost\n  valid until ")
     assert "openssl s_client -connect localhost:" in steps[-1].text
     assert (stranger.token_requests, stranger.asked) == ([], [])
     entry = replace(entry, fingerprint=fingerprint)
@@ -240,7 +241,7 @@ async def test_a_ca_that_does_not_vouch_for_the_address_is_not_kept(
         steps = await steps_of(check, entry)
         assert steps[-1].text.startswith(
             "signed by an unknown CA, and made for another name than this address.\n"
-            "  CN=Session Manager Broker, valid until "
+            "  CN=Session Manager Broker\n  valid until "
         )
         assert steps[-1].fingerprint == leaf
         assert done(await steps_of(check, replace(entry, fingerprint=leaf)))[-1] == "API"

@@ -513,7 +513,6 @@ def fresh(*arguments: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("environ", "code", "words"),
     [
-        ({}, 253, "dcvtui: No broker is configured."),
         ({"DCV_SM_BROKER_URL": "http://broker:8443"}, 253, "begins with http://"),
         ({"DCV_SM_BROKER_URL": "https://broker:8443"}, 253, "The client id or the client secret is missing."),
         (

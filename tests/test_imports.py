@@ -19,6 +19,7 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     "module",
     [
+        "broker_check",
         "client",
         "config",
         "connect",

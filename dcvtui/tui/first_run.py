@@ -4,8 +4,9 @@ Testing and saving are callables of the opener's; nothing typed here is lost
 when a step fails, and the secret is shown by nobody.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from textual import on, work
@@ -14,38 +15,11 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
+from dcvtui.broker_check import BrokerEntry, Step
 from dcvtui.errors import ProgramError
+from dcvtui.tui.dialogs import TYPED_AHEAD_S
 from dcvtui.tui.form_fields import FormField, text_input
 from dcvtui.tui.panel import KeyLine, Panel, Words
-
-
-@dataclass(frozen=True, slots=True)
-class BrokerEntry:
-    """What is asked for; `fingerprint` is the certificate that the operator accepted."""
-
-    address: str = ""
-    client_id: str = ""
-    secret: str = field(default="", repr=False)
-    ca_file: str = ""
-    fingerprint: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the test: name, reach, TLS, token or API.
-
-    Attributes:
-        name: what was tested.
-        is_done: it went well.
-        text: what was found; for a step that failed why, and what to do.
-        fingerprint: of a certificate that the operator may accept; the test ends there.
-    """
-
-    name: str
-    is_done: bool
-    text: str = ""
-    fingerprint: str = ""
-
 
 Test = Callable[[BrokerEntry], AsyncIterator[Step]]
 """Tests an entry, a step at a time, and ends with the first that fails."""
@@ -62,7 +36,12 @@ class FirstRunOutcome:
     saved: str
 
 
-class FirstRunForm(ModalScreen[FirstRunOutcome | None]):
+@dataclass(frozen=True, slots=True)
+class DemoChosen:
+    """The operator wants to look at the demo instead."""
+
+
+class FirstRunForm(ModalScreen[FirstRunOutcome | DemoChosen | None]):
     """Asks for a broker; dismisses `None` when the operator leaves."""
 
     DEFAULT_CSS = """
@@ -75,16 +54,25 @@ class FirstRunForm(ModalScreen[FirstRunOutcome | None]):
         Binding("y", "accept", "trust this certificate", id="confirm.accept-action"),
         Binding("n", "reject", "don't", id="confirm.cancel-action"),
         Binding("escape", "leave", "leave", id="form.leave-form", key_display="esc"),
+        Binding("ctrl+r", "start_demo", "demo fleet", id="form.start-demo", key_display="ctrl-r"),
         Binding("tab", "app.focus_next", "next field", id="form.next-field"),
     ]
 
-    def __init__(self, test: Test, save: Save, entry: BrokerEntry | None = None) -> None:
+    def __init__(
+        self,
+        test: Test,
+        save: Save,
+        entry: BrokerEntry | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """A form.
 
         Args:
             test: Tests what is typed.
             save: Saves what passed the test.
             entry: What the fields hold at first.
+            clock: Seconds from any start; another one in tests.
         """
         super().__init__()
         self._test = test
@@ -93,6 +81,8 @@ class FirstRunForm(ModalScreen[FirstRunOutcome | None]):
         self._offered = ""
         """The fingerprint that the operator is asked about."""
         self._accepted = self._first.fingerprint
+        self._clock = clock
+        self._offered_at = 0.0
         self._is_testing = False
 
     def compose(self) -> ComposeResult:
@@ -107,7 +97,7 @@ class FirstRunForm(ModalScreen[FirstRunOutcome | None]):
             Words(id="steps", optional=True),
             foot=KeyLine(
                 "form.send-form", "confirm.accept-action", "confirm.cancel-action", "form.leave-form",
-                "form.next-field",
+                "form.start-demo", "form.next-field",
             ),
         )  # fmt: skip
 
@@ -131,8 +121,10 @@ class FirstRunForm(ModalScreen[FirstRunOutcome | None]):
         )
 
     def check_action(self, action: str, _parameters: tuple[object, ...]) -> bool | None:
-        """Ask about a certificate only while one is offered."""
-        return bool(self._offered) if action in ("accept", "reject") else True
+        """Ask about a certificate only while one is offered, and about nothing else then."""
+        if action in ("accept", "reject"):
+            return bool(self._offered)
+        return not (action == "start_demo" and self._offered)
 
     @on(Input.Changed)
     def note_change(self, event: Input.Changed) -> None:
@@ -187,12 +179,17 @@ class FirstRunForm(ModalScreen[FirstRunOutcome | None]):
     def _offer(self, fingerprint: str) -> None:
         """Ask about a certificate: letters are keys then, so no field keeps the focus."""
         self._offered = fingerprint
+        self._offered_at = self._clock()
         if fingerprint:
             self.set_focus(None)
+            # Where the terminal is low, what is to be compared matters more than the fields.
+            self.call_after_refresh(self.query_one(Panel).scroll_end, animate=False)
         self.refresh_bindings()
 
     def action_accept(self) -> None:
-        """Trust the certificate that was offered, and go on."""
+        """Trust the certificate that was offered, and go on; not for a `y` meant for a field."""
+        if self._clock() - self._offered_at < TYPED_AHEAD_S:
+            return
         self._accepted = self._offered
         self._first = replace(self._first, address=self._value("address").strip())
         self.action_send()
@@ -201,6 +198,10 @@ class FirstRunForm(ModalScreen[FirstRunOutcome | None]):
         """Back to the fields."""
         self._offer("")
         self.query_one("#ca_file", FormField).editor.focus()
+
+    def action_start_demo(self) -> None:
+        """Look at the demo instead."""
+        self.dismiss(DemoChosen())
 
     def action_leave(self) -> None:
         """Answer the question with no, or leave."""

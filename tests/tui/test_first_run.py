@@ -9,7 +9,7 @@ from textual.pilot import Pilot
 from textual.widgets import Input
 
 from dcvtui.errors import ConfigError
-from dcvtui.tui.forms import BrokerEntry, FirstRunForm, FirstRunOutcome, Step
+from dcvtui.tui.forms import BrokerEntry, DemoChosen, FirstRunForm, FirstRunOutcome, Step
 from dcvtui.tui.panel import Words
 from tests.tui.screens import assert_screen, screen_text
 
@@ -51,13 +51,14 @@ class Opener(App[None]):
 
     def __init__(self, broker: Broker, entry: BrokerEntry | None = None) -> None:
         super().__init__()
-        self.form = FirstRunForm(broker.test, broker.save, entry)
-        self.outcome: FirstRunOutcome | str | None = "open"
+        self.seconds = 0.0
+        self.form = FirstRunForm(broker.test, broker.save, entry, clock=lambda: self.seconds)
+        self.outcome: FirstRunOutcome | DemoChosen | str | None = "open"
 
     def on_mount(self) -> None:
         self.push_screen(self.form, self.take)
 
-    def take(self, outcome: FirstRunOutcome | None) -> None:
+    def take(self, outcome: FirstRunOutcome | DemoChosen | None) -> None:
         self.outcome = outcome
 
     @property
@@ -91,11 +92,41 @@ async def test_a_broker_with_its_own_ca_is_saved_after_a_yes() -> None:
         assert app.steps == ["✓ name", "✓ reach", f"✗ TLS: signed by an unknown CA. {FINGERPRINT}"]
         assert "y trust this certificate" in screen_text(app)
         assert broker.saved == []
+        app.seconds += 1
         await pilot.press("y")
         await settled(pilot)
     accepted = BrokerEntry("broker.example:8443", "id", "s3cret", fingerprint=FINGERPRINT)
     assert broker.saved == [accepted]
     assert app.outcome == FirstRunOutcome(accepted, "Saved in ~/.config/dcvtui/ (0600)")
+
+
+async def test_a_letter_typed_ahead_trusts_nothing() -> None:
+    broker = Broker()
+    app = Opener(broker, ENTRY)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("ctrl+o")
+        await settled(pilot)
+        app.seconds += 0.29
+        await pilot.press("y")
+        await settled(pilot)
+        assert len(broker.tested) == 1
+        assert "y trust this certificate" in screen_text(app)
+
+
+async def test_the_demo_is_a_second_choice_but_no_answer_to_the_question() -> None:
+    app = Opener(Broker(), ENTRY)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        assert_screen(app, "first-run-typed-80x24")
+        await pilot.press("ctrl+o")
+        await settled(pilot)
+        await pilot.press("ctrl+r")
+        await pilot.pause()
+        assert app.form.is_current
+        await pilot.press("n", "ctrl+r")
+        await pilot.pause()
+    assert app.outcome == DemoChosen()
 
 
 @pytest.mark.parametrize("key", ["n", "escape"])
