@@ -282,10 +282,10 @@ class PromptLine(Vertical):
         return self.has_class("-open")
 
     def open(self, text: str) -> None:
-        """Begin typing after a text."""
+        """Begin with a text that is selected: typing replaces it, End or an arrow keeps it."""
         self.complain("")
         self.input.value = text
-        self.input.cursor_position = len(text)
+        self.input.select_all()
         self.add_class("-open")
         self.input.focus()
 

@@ -196,8 +196,12 @@ async def test_deleted_sessions_come_only_when_asked_for(tmp_path: Path) -> None
         await loaded(pilot)
         await pilot.press("2", "slash", *"old")
         await see(pilot, "0 of 31")
-        await pilot.press(*" state:deleted")
+        await pilot.press(*" state:deleted", "enter")
         await see(pilot, "old-ana-1", "○ DELETED")
+        await pilot.press("slash", *"bob")
+        await see(pilot, "Sessions › bob ")
+        await pilot.press("enter", "slash", "end", *" !state:ready")
+        await see(pilot, "Sessions › bob !state:ready", "class-1")
 
 
 async def test_commands_do_what_keys_do(tmp_path: Path) -> None:
