@@ -20,8 +20,10 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from broker_stub import channel
+from broker_stub.broker.http_connection import CallersFaults, HttpConnection
 
 logger = logging.getLogger(__name__)
+logging.getLogger("uvicorn.error").addFilter(CallersFaults())
 
 KEEP_ALIVE_S = 65  # a little above the minute that load balancers keep idle connections
 _GOODBYE_S = 0.5
@@ -109,7 +111,7 @@ class Listener(uvicorn.Server):
         return cls(
             uvicorn.Config(
                 app,
-                http="httptools",
+                http=HttpConnection,
                 ws="websockets-sansio" if with_channel else "none",
                 ws_max_size=channel.MAX_MESSAGE_BYTES,
                 ws_ping_interval=channel.PING_INTERVAL_S,
