@@ -132,8 +132,13 @@ def _boolean(value: Any) -> bool:
 def _time(value: Any) -> str:
     if not isinstance(value, str) or len(value) > 40 or "T" not in value:
         raise ValueError("is not a time")
-    if datetime.fromisoformat(value).tzinfo is None:
+    moment = datetime.fromisoformat(value)
+    if moment.tzinfo is None:
         raise ValueError("is a time without a zone")
+    try:
+        moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("is a time before the year 1 or after the year 9999") from None
     return value
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
@@ -79,7 +80,11 @@ class AgentChannels:
         self.hello_places = asyncio.Semaphore(_HELLOS_AT_ONCE)
         self.broker_id = str(uuid.uuid4())
         endpoints = AgentEndpoints(tokens, coordinator.registry, self._unhealthy_reason, clock)
-        self.app = Starlette(routes=[*endpoints.routes(), WebSocketRoute(CHANNEL_PATH, self._open)])
+        self.app = Starlette(
+            routes=[*endpoints.routes(), WebSocketRoute(CHANNEL_PATH, self._open)],
+            exception_handlers={ClientDisconnect: _gone},
+        )
+        self.app.router.redirect_slashes = False  # its redirections lead wherever the Host header says
 
     def __len__(self) -> int:
         return len(self._channels)
@@ -221,3 +226,8 @@ class AgentChannels:
         if self._is_stopping:
             return "the broker is stopping"
         return "the database cannot be written" if self._coordinator.is_store_down else None
+
+
+async def _gone(_request: Request, _error: Exception) -> Response:
+    """The answer for a caller that hung up in the middle of its request; nobody reads it."""
+    return Response(status_code=400)

@@ -5,7 +5,6 @@ token looks like comes in as functions. Errors follow RFC 6749, section 5.2.
 """
 
 import base64
-import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, unquote
@@ -116,7 +115,7 @@ def _basic(header: str) -> list[tuple[str, str]] | None:
         client_id, colon, secret = (
             base64.b64decode(value.strip(), validate=True).decode("utf-8").partition(":")
         )
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # no Base64, no ASCII or no UTF-8
         return []
     if not colon:
         return []
