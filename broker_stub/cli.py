@@ -189,9 +189,11 @@ def _settings_for_administration(config: Path | None) -> "Settings":
 
 
 def _log_to_stderr(level: str) -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    from broker_stub.log_lines import LogLines
+
+    output = logging.StreamHandler(sys.stderr)
+    output.setFormatter(LogLines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=level.upper(), handlers=[output])
     # uvicorn tells of every start and stop, httpx of every request.
     for noisy in ("uvicorn", "httpx"):
         logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

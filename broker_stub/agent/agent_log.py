@@ -9,6 +9,7 @@ import time
 from logging.handlers import RotatingFileHandler
 
 from broker_stub.agent.settings import LogSection
+from broker_stub.log_lines import LogLines
 
 _KEPT_FILES = 9
 _FORMATS = {"hourly": "%Y%m%d%H", "daily": "%Y%m%d", "never": ""}
@@ -34,7 +35,7 @@ class AgentLog(RotatingFileHandler):
         begun_at = path.stat().st_mtime if path.exists() else time.time()
         super().__init__(path, maxBytes=settings.max_file_size, backupCount=kept, encoding="utf-8")
         self._period = self._period_of(begun_at)
-        formatter = logging.Formatter("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s")
+        formatter = LogLines("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s")
         formatter.converter = time.gmtime
         formatter.datefmt = "%Y-%m-%dT%H:%M:%S"
         self.setFormatter(formatter)
