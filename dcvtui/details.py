@@ -149,7 +149,9 @@ def server_details(server: ServerRecord, since: Since | None, now: datetime) -> 
         ),
     ]
     if server.tags:
-        lines += [Detail(""), _heading("tags"), *_lines(*((key, value) for key, value in server.tags))]
+        # The administrator's own first; the agent's reserved ones say what stands above already.
+        tags = sorted(server.tags, key=lambda tag: tag[0].startswith("dcv:"))
+        lines += [Detail(""), _heading("tags"), *_lines(*tags)]
     return lines
 
 

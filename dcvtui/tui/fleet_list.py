@@ -51,6 +51,8 @@ class ListDefinition:
     is_hidden: Callable[[Any], bool] = lambda _record: False
     sort: str | None = None
     rank: Callable[[Any], Any] | None = None
+    pane_from: int = 100
+    """Columns of the terminal from which on the details stand beside the list."""
 
 
 class FleetList(Horizontal):
@@ -266,7 +268,7 @@ class FleetList(Horizontal):
         Lists that are not on screen are told as well, so that showing them is one layout and not two.
         """
         self._room = width
-        self.set_class(self._is_pane_wanted and width >= 100, "-pane")
+        self.set_class(self._is_pane_wanted and width >= self.definition.pane_from, "-pane")
         self.set_class(width >= 150, "-wide")
         self.set_class(width < 120, "-tight")
         self._show_details()

@@ -146,6 +146,7 @@ class AttentionList(FleetList):
         nothing="Nothing needs you.",
         details=_attention_details,
         wire=_attention_wire,
+        pane_from=140,  # the reason is what one reads here; below, the details would cut it off
         rank=lambda item: (item.trouble, item.since.moment.timestamp() if item.since else 0.0, item.name),
     )
 
