@@ -156,7 +156,8 @@ def _ca(certificate_file: Path, key_file: Path, now: datetime) -> tuple[x509.Cer
     if certificate_file.exists():
         # Never in silence: whoever trusts the old file will refuse the new certificate.
         logger.warning(
-            "The CA %s is expired, damaged or without its key and is replaced; give clients and agents the new file.",
+            "The CA %s is expired, damaged or without its key and is replaced; "
+            "give clients and agents the new file.",
             certificate_file,
         )
     return _new_ca(certificate_file, key_file, now)
