@@ -6,6 +6,7 @@ what is to be done.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,6 +71,7 @@ def cli(context: click.Context, theme: str, only_ascii: bool) -> int:
 
 def open_console(given: Given, theme: str, only_ascii: bool) -> int:
     """Open the console on the broker that the configuration names, or ask for the first one."""
+    _need_a_screen()
     try:
         connection = given.connection(may_log=False)
     except ConfigError as error:
@@ -137,21 +139,23 @@ def demo(
         raise ConfigError(
             "The demo opens the console, which needs a terminal. Take --no-ui without one.", _BAD_VALUE
         )
+    _need_a_screen()
+    looks_like = _options(theme, only_ascii)
     try:
         with local.start_demo(options) as fleet:
-            return _look_at(fleet, theme, only_ascii)
+            return _look_at(fleet, looks_like)
     except local.DemoError as error:
         raise ProgramError(f"{error}.") from None
 
 
-def _look_at(fleet: "Demo", theme: str, only_ascii: bool) -> int:
+def _look_at(fleet: "Demo", options: "ConsoleOptions") -> int:
     from dcvtui.config import Connection, Credentials  # noqa: PLC0415  as above
     from dcvtui.trust import Trust  # noqa: PLC0415  as above
     from dcvtui.tui import app  # noqa: PLC0415  as above
 
     credentials = Credentials(fleet.client_id, fleet.client_secret)
     connection = Connection("demo", fleet.url, credentials, Trust(ca_file=fleet.ca_file))
-    return app.run(connection, _options(theme, only_ascii))
+    return app.run(connection, options)
 
 
 def _options(theme: str, only_ascii: bool) -> "ConsoleOptions":
@@ -165,13 +169,32 @@ def _is_on_terminal() -> bool:
     return sys.stdin.isatty() and sys.stdout.isatty()
 
 
+def _need_a_screen() -> None:
+    # Such as a shell inside an editor: it would show the sequences that draw a screen as text.
+    if os.environ.get("TERM") == "dumb":
+        raise ConfigError(
+            "This terminal says that it cannot draw a screen (TERM=dumb). Open the console in another one, "
+            "or take a command that prints; dcvtui --help lists them."
+        )
+
+
 for command in commands.ALL:
     cli.add_command(command)
 
 
 def main() -> None:
     """Run the command line and exit."""
-    sys.exit(run(sys.argv[1:]))
+    was_ended = False
+
+    def end(_number: int, _frame: object) -> None:
+        nonlocal was_ended
+        was_ended = True
+        signal.raise_signal(signal.SIGINT)
+
+    # Like Ctrl-C: a batch prints what was done, and no terminal is left as a drawn screen needs it.
+    signal.signal(signal.SIGTERM, end)
+    code = run(sys.argv[1:])
+    sys.exit(_INTERRUPTED if was_ended and code == _OK else code)
 
 
 def run(arguments: list[str]) -> int:

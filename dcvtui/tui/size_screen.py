@@ -42,5 +42,5 @@ class SizeScreen(ModalScreen[None]):
         has, needs = event.size, self._needed
         self.query_one(Words).show(
             f"This terminal is {has.width}x{has.height}; the console needs {needs.width}x{needs.height}. "
-            "Enlarge the window and it is back."
+            "Enlarge the window and it is back; ctrl-c leaves."
         )

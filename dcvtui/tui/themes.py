@@ -8,7 +8,10 @@ from difflib import get_close_matches
 
 from textual.theme import BUILTIN_THEMES, Theme
 
+from dcvtui.api.text import visible
 from dcvtui.errors import ConfigError
+
+_BAD_VALUE = 252  # of an option
 
 DARK = Theme(
     name="dcvtui-dark",
@@ -69,5 +72,6 @@ def theme_named(name: str) -> str:
     known = sorted({*ours, *BUILTIN_THEMES})
     if name not in known:
         near = get_close_matches(name, known, 1) or ["dark"]
-        raise ConfigError(f"There is no theme {name!r}; did you mean {near[0]}? All: {', '.join(known)}.")
+        sentence = f"There is no theme '{visible(name)}'; did you mean {near[0]}? All: {', '.join(known)}."
+        raise ConfigError(sentence, _BAD_VALUE)
     return ours.get(name, name)
