@@ -9,11 +9,12 @@ before its first paint. What needs a person is decided in `dcvtui.attention`.
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import MAXYEAR, MINYEAR, UTC, datetime
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 Key = tuple[str, ...]
 
+_MOST = 1e18
 _UUID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}\Z")
 
 
@@ -125,11 +126,15 @@ def _integer(value: Any) -> int | None:
     if isinstance(value, str):
         digits = value.strip()
         return int(digits) if digits.isdecimal() and len(digits) < 20 else None
-    return int(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    number = _number(value)
+    return int(value) if number is not None else None
 
 
 def _number(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    # Python's JSON also reads numbers without measure, with which nothing can be reckoned.
+    if not isinstance(value, int | float) or isinstance(value, bool) or not -_MOST <= value <= _MOST:
+        return None
+    return float(value)
 
 
 def _time(value: Any) -> datetime | None:
@@ -137,9 +142,11 @@ def _time(value: Any) -> datetime | None:
         return None
     try:
         moment = datetime.fromisoformat(value)
-    except ValueError:
+        moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    # The first and the last day cannot be written in every zone, and nothing was created on them.
+    return moment if moment.year not in (MINYEAR, MAXYEAR) else None
 
 
 def _object(value: Any) -> Mapping[str, Any]:

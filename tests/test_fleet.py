@@ -3,6 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -120,6 +121,31 @@ def test_a_server_full_of_surprises_is_still_read(wire: dict[str, Any]) -> None:
 @given(st.dictionaries(st.sampled_from(sorted(SESSION)), anything))
 def test_a_session_full_of_surprises_is_still_read(wire: dict[str, Any]) -> None:
     assert session_record(wire, "lab").profile == "lab"
+
+
+@pytest.mark.parametrize("number", [1e400, -1e400, float("nan"), 10**4000, -(10**400), "9" * 5000, True])
+def test_numbers_without_measure_are_as_if_not_said(number: Any) -> None:
+    load = {"OneMinute": number, "FiveMinutes": number, "FifteenMinutes": number}
+    memory = {"TotalBytes": number, "UsedBytes": number}
+    wire = {"Id": "s", "VirtualSessionCount": number, "Host": {"CpuLoadAverage": load, "Memory": memory}}
+    assert server_record(wire) == server_record({"Id": "s"})
+    wire = {"Id": "s", "NumOfConnections": number, "MaxConcurrentClients": number}
+    assert session_record(wire) == session_record({"Id": "s"})
+
+
+@pytest.mark.parametrize(
+    "time",
+    [
+        "0001-01-01T00:00:00+23:59",
+        "9999-12-31T23:59:59-23:59",
+        "0001-01-01T00:00:00Z",
+        "9999-12-31T00:00:00Z",
+        "?",
+    ],
+)
+def test_times_at_the_ends_of_the_calendar_are_as_if_not_said(time: str) -> None:
+    wire = {"Id": "s", "CreationTime": time, "LastDisconnectionTime": time}
+    assert session_record(wire) == session_record({"Id": "s"})
 
 
 def test_a_session_found_on_a_host_is_identified_with_its_server() -> None:
