@@ -18,7 +18,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import events, on
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.worker import WorkerState
 
@@ -30,6 +29,7 @@ from dcvtui.terminal import CopyError, Terminal, copy_text, from_environment
 from dcvtui.tui.console_screen import ConsoleScreen
 from dcvtui.tui.details_pane import TextScreen
 from dcvtui.tui.fleet_list import FleetList
+from dcvtui.tui.ordered_keys import OrderedKeysApp
 from dcvtui.tui.palette import ActionPalette, ReadingActions, ViewActions
 from dcvtui.tui.size_screen import SizeScreen, is_too_small
 from dcvtui.tui.themes import DARK, LIGHT
@@ -74,7 +74,7 @@ def make_client(connection: Connection) -> "BrokerClient":
     return BrokerClient(connection.url, connection.credentials, connection.trust)
 
 
-class ConsoleApp(App[int], inherit_bindings=False):
+class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
     """The console of one broker."""
 
     CSS_PATH = "app.tcss"

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual import events
-from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
 
 from dcvtui.broker_check import BrokerCheck, BrokerEntry
 from dcvtui.terminal import from_environment
 from dcvtui.tui.first_run import DemoChosen, FirstRunForm, FirstRunOutcome
+from dcvtui.tui.ordered_keys import OrderedKeysApp
 from dcvtui.tui.size_screen import SizeScreen, is_too_small
 from dcvtui.tui.themes import DARK, LIGHT
 
@@ -27,7 +27,7 @@ __all__ = ["DemoChosen", "FirstRunApp", "FirstRunOutcome", "run"]
 Outcome = FirstRunOutcome | DemoChosen
 
 
-class FirstRunApp(App[Outcome], inherit_bindings=False):
+class FirstRunApp(OrderedKeysApp[Outcome], inherit_bindings=False):
     """Asks for the first broker; its return value is None when the operator leaves."""
 
     TITLE = "dcvtui"
