@@ -21,6 +21,7 @@ Predicate = Callable[[Any, datetime, str], bool]
 """Record, the broker's time and the record's haystack in; does it match?"""
 
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9_-]*)(<=|>=|:|<|>)")
+_OR = re.compile(r"or(?![^\s()])", re.IGNORECASE)
 _TIME_PART = re.compile(r"(\d+(?:\.\d+)?)([smhdw])", re.IGNORECASE)
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgtp]?)(i?)b?", re.IGNORECASE)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -107,7 +108,7 @@ class _Parser:
 
     def at_or(self) -> bool:
         self.skip_blanks()
-        return re.match(r"or(?![^\s()])", self.text[self.position :], re.IGNORECASE) is not None
+        return _OR.match(self.text, self.position) is not None
 
     def conjunction(self, depth: int) -> Predicate:
         terms: list[Predicate] = []
@@ -131,8 +132,7 @@ class _Parser:
             case "!":
                 return self.inverted(depth)
             case "(":
-                if depth >= _DEEPEST:
-                    raise QueryError("brackets are nested too deeply", start + 1)
+                self.refuse_depth(depth)
                 self.position += 1
                 inner = self.expression(depth + 1)
                 self.skip_blanks()
@@ -148,13 +148,18 @@ class _Parser:
         field = _FIELD.match(self.text, start)
         return self.field_term(field) if field else self.bare_word()
 
+    def refuse_depth(self, depth: int) -> None:
+        if depth >= _DEEPEST:
+            raise QueryError("brackets are nested too deeply", self.position + 1)
+
     def inverted(self, depth: int) -> Predicate:
+        self.refuse_depth(depth)
         self.position += 1
         self.skip_blanks()
         if self.peek() in ("", ")") or self.at_or():
             raise QueryError("`!` needs a term after it", self.position + 1)
         self.is_inverted = not self.is_inverted
-        inner = self.term(depth)
+        inner = self.term(depth + 1)
         self.is_inverted = not self.is_inverted
         return lambda record, now, hay: not inner(record, now, hay)
 
@@ -168,8 +173,7 @@ class _Parser:
         word = "".join(piece for piece, _ in self.read_pieces("")).casefold()
         if not word:
             raise QueryError("`~` needs a word after it", start + 1)
-        pattern = re.compile("[^\n]*?".join(map(re.escape, word)))
-        return lambda _record, _now, hay: pattern.search(hay) is not None
+        return lambda _record, _now, hay: any(_has_in_order(line, word) for line in hay.split("\n"))
 
     def regular_expression(self) -> Predicate:
         start = self.position
@@ -182,6 +186,8 @@ class _Parser:
         except re.error as error:
             column = start + 2 + (error.pos or 0)
             raise QueryError(f"not a regular expression: {error.msg}", column) from None
+        except (OverflowError, RecursionError):
+            raise QueryError("this regular expression is too large", start + 1) from None
         return lambda _record, _now, hay: pattern.search(hay) is not None
 
     # ------------------------------------------------------------------ terms with a field
@@ -293,14 +299,25 @@ _COMPARISONS: dict[str, Callable[[float, float], bool]] = {
 }
 
 
+def _has_in_order(text: str, characters: str) -> bool:
+    # No regular expression: it would try every way to skip, for minutes in a long name of one letter.
+    place = 0
+    for character in characters:
+        place = text.find(character, place) + 1
+        if not place:
+            return False
+    return True
+
+
 def _wildcard(pieces: list[tuple[str, bool]]) -> re.Pattern[str]:
-    parts = [
-        re.escape(piece.casefold())
-        if is_quoted
-        else ".*".join(re.escape(part.casefold()) for part in piece.split("*"))
-        for piece, is_quoted in pieces
-    ]
-    return re.compile("".join(parts), re.DOTALL)
+    between = [""]
+    for piece, is_quoted in pieces:
+        first, *others = [piece] if is_quoted else piece.split("*")
+        between[-1] += re.escape(first.casefold())
+        between += [re.escape(other.casefold()) for other in others]
+    first, *middle, last = between
+    # Each part takes the first place it fits and keeps it, so that many stars cost no more than one.
+    return re.compile(first + "".join(f"(?>.*?{part})" for part in middle if part) + ".*" + last, re.DOTALL)
 
 
 def _operand(text: str, unit: Unit) -> float | None:

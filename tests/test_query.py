@@ -198,3 +198,45 @@ def test_a_filter_asks_for_deleted_sessions_only_by_name() -> None:
     assert not asks("!state:deleted")
     assert not asks("state:ready deleted")
     assert not EVERYTHING.asks_for("state", "DELETED")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("!" * 50_000 + "ana", "nested too deeply"),
+        ("(" * 50_000, "nested too deeply"),
+        ("ana or " * 20_000, "needs a term"),
+        ("/" + "(" * 5000 + ")" * 5000 + "/", "too large"),
+        ("/a{99999999999}/", "too large"),
+    ],
+)
+def test_what_is_pasted_without_measure_is_explained_at_once(text: str, message: str) -> None:
+    with pytest.raises(QueryError, match=message):
+        matches(text, IDLE)
+
+
+def test_a_long_name_of_one_letter_is_looked_through_at_once() -> None:
+    long = session(name="a" * 256)
+    assert matches("~aaaaaaaaaaaaaaaaaaaa", long)
+    assert not matches("~aaaaaaaaaaaaaaaaaaaac", long)
+    assert matches("name:*a*a*a*a*a*a*a*a*a*a", long)
+    assert not matches("name:a*a*a*a*a*a*a*a*a*ab", long)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "is_match"),
+    [
+        ("a*c*e", "abcde", True),
+        ("a*c*e", "ace", True),
+        ("a*c*e", "acde-", False),
+        ("*b**b*", "abcb", True),
+        ("*ab*ab", "abab", True),
+        ("*ab*ab", "ab", False),
+        ('"*"*', "*x", True),
+        ('"*"*', "x", False),
+        ("a*a", "a", False),
+        ("*", "any", True),
+    ],
+)
+def test_stars_stand_for_any_text(pattern: str, name: str, is_match: bool) -> None:
+    assert matches(f"name:{pattern}", session(name=name)) is is_match
