@@ -14,6 +14,9 @@ from tests.pseudo_terminal import Terminal
 def console() -> Iterator[Terminal]:
     with Terminal([str(COMMANDS / "dcvtui"), "demo", "--seed", "7", "--still"], 120, 40) as terminal:
         terminal.wait_until(lambda text: "polling" in text or "live" in text, "a fresh fleet", 60)
+        terminal.press("2")
+        terminal.wait_for("● READY")
+        terminal.press("1")
         yield terminal
         terminal.press("q")
         assert terminal.wait_exit(30) == 0
