@@ -33,7 +33,7 @@ def _heading(text: str, sign: Sign | None = None) -> Detail:
 def _lines(*pairs: tuple[str, object]) -> Iterator[Detail]:
     for label, value in pairs:
         if value not in (None, ""):
-            yield Detail(label, visible(str(value)))
+            yield Detail(visible(label), visible(str(value)))
 
 
 def _moment(moment: datetime | None, now: datetime) -> str:

@@ -11,12 +11,14 @@ import importlib
 import os
 import sys
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from rich.text import Text
 from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.worker import WorkerState
@@ -351,6 +353,10 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         if binding.key.startswith("ctrl+"):
             return binding.key.replace("+", "-")
         return super().get_key_display(binding)
+
+    def _fatal_error(self) -> None:
+        """End with the report of a bug; Textual's own shows the variables, links with tokens among them."""
+        self.panic(Text(traceback.format_exc()))
 
     async def on_event(self, event: events.Event) -> None:
         """Let any key clear what was said, and `ctrl-c` work everywhere."""

@@ -8,9 +8,11 @@ on what was saved.
 import importlib
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import ClassVar
 
+from rich.text import Text
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
@@ -72,6 +74,10 @@ class FirstRunApp(OrderedKeysApp[Outcome], inherit_bindings=False):
         # Over the form only: the first size comes before there is one.
         if is_too_small(size) and self.screen is self._form:
             self.push_screen(SizeScreen())
+
+    def _fatal_error(self) -> None:
+        """End with the report of a bug; Textual's own shows the variables, links with tokens among them."""
+        self.panic(Text(traceback.format_exc()))
 
     def action_leave(self) -> None:
         """Leave without a broker."""

@@ -13,18 +13,28 @@ from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
 from textual.reactive import reactive
+from textual.strip import Strip
 from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input
 
 from dcvtui.tui.panel import Words
+from dcvtui.tui.safe_lines import safe
+
+
+class TextInput(Input):
+    """A field for one line of text, whatever is in it."""
+
+    def render_line(self, y: int) -> Strip:
+        """The text and nothing else."""
+        return safe(super().render_line(y))
 
 
 def text_input(
     value: str = "", placeholder: str = "", *, suggester: Suggester | None = None, password: bool = False
 ) -> Input:
     """A text field of one line without a frame; its cursor stands still: a blinking one always writes."""
-    field = Input(
+    field = TextInput(
         value, placeholder, suggester=suggester, password=password, compact=True, select_on_focus=False
     )
     field.cursor_blink = False

@@ -15,6 +15,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.content import Content
 from textual.message import Message
+from textual.strip import Strip
 from textual.suggester import Suggester
 from textual.widget import Widget
 from textual.widgets import Input
@@ -22,6 +23,7 @@ from textual.widgets import Input
 from dcvtui.columns import state_order
 from dcvtui.tui.keys import FOOT, is_shown
 from dcvtui.tui.panel import KeyLine, Words
+from dcvtui.tui.safe_lines import safe
 
 
 class Tone(Enum):
@@ -241,6 +243,10 @@ class LineInput(Input):
     def __init__(self, *, id: str, suggester: Suggester | None = None) -> None:
         super().__init__(id=id, suggester=suggester, select_on_focus=False)
         self.cursor_blink = False
+
+    def render_line(self, y: int) -> Strip:
+        """A line of text and nothing else."""
+        return safe(super().render_line(y))
 
     def action_leave(self) -> None:
         """Give the input up."""

@@ -15,6 +15,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Vertical, VerticalScroll
 from textual.screen import ModalScreen
+from textual.strip import Strip
 from textual.widgets import TextArea
 
 from dcvtui.api.permissions import (
@@ -33,6 +34,7 @@ from dcvtui.operations import ItemResult, Outcome
 from dcvtui.tui.dialogs import Confirmation, ConfirmDialog
 from dcvtui.tui.panel import KeyLine, Words, plural
 from dcvtui.tui.preset_dialog import PresetDialog
+from dcvtui.tui.safe_lines import safe
 
 NOT_KNOWN: Final = "What is in force is not known (created elsewhere). Sending replaces it whole."
 _FINDINGS_SHOWN: Final = 50
@@ -64,6 +66,10 @@ class PermissionsText(TextArea):
         super().__init__(text, show_line_numbers=True, soft_wrap=False, tab_behavior="focus", compact=True)
         self.cursor_blink = False
         self._faulty: dict[int, int] = {}
+
+    def render_line(self, y: int) -> Strip:
+        """A line of text and nothing else."""
+        return safe(super().render_line(y))
 
     def mark(self, findings: Iterable[Diagnostic]) -> None:
         """Underline the lines that have no effect, from the fault on."""
