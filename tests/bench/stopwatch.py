@@ -36,7 +36,11 @@ class Stopwatch(Terminal):
     def _read_once(self, seconds: float) -> int:
         if not select.select([self._master], [], [], seconds)[0]:
             return 0
-        data = os.read(self._master, 65536)
+        try:
+            data = os.read(self._master, 65536)
+        except OSError:  # the program has ended
+            self.process.wait(5)
+            return 0
         self._last_at = time.perf_counter()
         self._answer_questions(data)
         self._output += data
@@ -47,12 +51,9 @@ class Stopwatch(Terminal):
         """Seconds from the start of the program until it has written a text in one piece."""
         while wanted.encode() not in self._output:
             assert time.perf_counter() - self._started < limit_s, f"no {wanted!r}: {self._output[-2000:]!r}"
+            assert self.process.poll() is None, f"ended before {wanted!r}: {self._output[-2000:]!r}"
             self._read_once(0.2)
         return self._last_at - self._started
-
-    def forget(self) -> None:
-        """Search only in what comes from now on."""
-        self._output = b""
 
     def response(self, key: str, quiet_s: float = 0.06, limit_s: float = 5) -> Response:
         """Press a key and wait until nothing has come for so long after the first byte."""
