@@ -46,8 +46,10 @@ _MINUTE_S = 60.0
 _TWICE_S = 2.0
 _MANY = 100
 _MOUSE_MODES = (1000, 1003, 1015, 1006)
-_LATE_MODULES = ("dcvtui.client", "dcvtui.api.models", "dcvtui.tui.flows")
-"""What nobody needs before the first paint: HTTP, pydantic, dialogs and forms."""
+_CLIENT_MODULE = "dcvtui.client"
+"""What nobody needs before the first paint: HTTP."""
+_ACTING_MODULES = ("dcvtui.api.models", "dcvtui.tui.flows")
+"""What nobody needs before the first rows: pydantic, dialogs and forms, a fifth of the whole start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         self._ascii_only = not self._terminal.is_utf8 if wanted is None else wanted
         self._watch = Watch()
         self._poller: Poller | None = None
+        self._client: BrokerClient | None = None
         self._flows: Flows | None = None
         self._retry = asyncio.Event()
         self._console = ConsoleScreen(self._watch, connection, self.broker_now, ascii_only=self._ascii_only)
@@ -139,15 +142,22 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
     async def _work(self) -> None:
         """Load what was not needed for the first paint, connect, and follow the fleet for ever."""
-        for name in _LATE_MODULES:
-            await asyncio.to_thread(importlib.import_module, name)
-        gc.freeze()  # as in `_take`: modules stay
-        async with await self._connected() as client:
-            self._poller = Poller(client, self._connection.name, pace=self._options.pace)
-            self._flows = self._make_flows(client)
+        await asyncio.to_thread(importlib.import_module, _CLIENT_MODULE)
+        async with await self._connected() as self._client:
+            self._poller = Poller(self._client, self._connection.name, pace=self._options.pace)
             self._console.show_changes()
+            is_ready_to_act = False
             async for update in self._poller.updates():
                 self._take(update)
+                if not is_ready_to_act and (update.is_complete or update.link.state is LinkState.STALE):
+                    is_ready_to_act = True
+                    self.run_worker(self._get_ready_to_act(), group="late")
+
+    async def _get_ready_to_act(self) -> None:
+        """Load dialogs and forms once the rows are there."""
+        for name in _ACTING_MODULES:
+            await asyncio.to_thread(importlib.import_module, name)
+        gc.freeze()  # as in `_take`: modules stay
 
     async def _connected(self) -> "BrokerClient":
         """The client; a configuration that cannot be used is shown and tried again on a key."""
@@ -200,10 +210,10 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
             self._console.go("servers", "", select=(session.profile, session.server_id))
         elif self._connection.read_only and message.name not in ("screenshot", "connect"):
             self._console.say("read-only")
-        elif self._flows is None:
+        elif (flows := self._acting()) is None:
             self._console.say("Not connected yet.")
         else:
-            self.run_worker(self._act(self._flows, message.name, message.records), group="action")
+            self.run_worker(self._act(flows, message.name, message.records), group="action")
 
     async def _act(self, flows: "Flows", name: str, records: Sequence[Any]) -> None:
         match name:
@@ -217,8 +227,13 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
             case _ if records:
                 await getattr(flows, name)(records)
 
+    def _acting(self) -> "Flows | None":
+        if self._flows is None and self._client is not None:
+            self._flows = self._make_flows(self._client)
+        return self._flows
+
     def _make_flows(self, client: "BrokerClient") -> "Flows":
-        from dcvtui.tui.flows import Flows, Surroundings  # noqa: PLC0415  loaded after the first paint
+        from dcvtui.tui.flows import Flows, Surroundings  # noqa: PLC0415  loaded after the first rows
 
         return Flows(
             client,
