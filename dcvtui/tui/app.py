@@ -230,6 +230,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
     def _acting(self) -> "Flows | None":
         if self._flows is None and self._client is not None:
             self._flows = self._make_flows(self._client)
+            self._console.stop_work = self._flows.cancel
         return self._flows
 
     def _make_flows(self, client: "BrokerClient") -> "Flows":

@@ -96,6 +96,8 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self._filter_before = ""
         self._shown_items: dict[str, dict[Key, Any]] = {"attention": {}, "activity": {}}
         self._details_of: Any = None
+        self.stop_work: Callable[[], bool] = lambda: False
+        """Stops what is being sent to the broker; False if nothing is. The application sets it."""
 
     def compose(self) -> ComposeResult:
         """The frame around the lists."""
@@ -308,8 +310,10 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self._step(1)
 
     def action_close_top(self) -> None:
-        """End a range, clear the filter, or go back, whichever comes first."""
+        """Stop what is being sent, end a range, clear the filter, or go back, whichever comes first."""
         current = self.current
+        if self.stop_work():
+            return
         if current.table.is_in_range:
             current.table.mark_range_off()
         elif current.is_only_trouble:

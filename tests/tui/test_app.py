@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 
 from dcvtui.polling import Pace
 from dcvtui.tui.app import ConsoleApp, ConsoleOptions
+from dcvtui.tui.console_screen import ConsoleScreen
 from dcvtui.tui.keys import KEYS
 from tests.awkward_broker import reply
 from tests.tui.screens import assert_screen, screen_text
@@ -217,6 +218,26 @@ async def test_commands_do_what_keys_do(tmp_path: Path) -> None:
         await see(pilot, "delete-marked does not work in Servers.")
         await pilot.press("colon", *"servrs", "enter")
         await see(pilot, "No command is called servrs. The nearest is servers.")
+
+
+async def test_escape_stops_what_is_being_sent_before_anything_else(tmp_path: Path) -> None:
+    async with still_console(tmp_path) as console, console.app.run_test(size=(80, 24)) as pilot:
+        await loaded(pilot)
+        await pilot.press("2", "slash", *"cad", "enter")
+        stopped: list[bool] = []
+        screen = pilot.app.screen
+        assert isinstance(screen, ConsoleScreen)
+
+        def stop() -> bool:
+            stopped.append(not stopped)
+            return stopped[-1]
+
+        screen.stop_work = stop
+        await pilot.press("escape")
+        assert stopped == [True], "something was under way: that is all the key does"
+        assert screen.current.filter_text == "cad"
+        await pilot.press("escape")
+        assert screen.current.filter_text == ""
 
 
 async def test_marks_and_filters_are_taken_back(tmp_path: Path) -> None:
