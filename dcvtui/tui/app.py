@@ -386,7 +386,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
     def on_resize(self, event: events.Resize) -> None:
         """Say which size is needed where there is too little room."""
-        if is_too_small(event.size) and not isinstance(self.screen, SizeScreen):
+        if is_too_small(event.size) and self.screen_stack and not isinstance(self.screen, SizeScreen):
             self.push_screen(SizeScreen())
 
 

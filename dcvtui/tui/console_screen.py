@@ -190,7 +190,8 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         )
 
     def _follow_details(self) -> None:
-        screen = self.app.screen
+        stack = self.app.screen_stack  # empty at the end, when an update may still be on its way
+        screen = stack[-1] if stack else None
         if isinstance(screen, DetailsScreen) and self._details_of is not None:
             screen.show(self._details(self._details_of))
 
