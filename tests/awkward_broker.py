@@ -36,7 +36,7 @@ class Asked:
 
 
 class HangUp(Exception):
-    """An answer function raises it to close the connection without an answer."""
+    """An answer function raises it to close the connection without an answer, or after a part of one."""
 
 
 Answer = Callable[[Asked], Awaitable[bytes]]
@@ -73,7 +73,12 @@ class AwkwardBroker:
                     writer.write(await self.token_answer(asked) if self.token_answer else usual)
                 else:
                     self.asked.append(asked)
-                    writer.write(await self.answer(asked))
+                    try:
+                        writer.write(await self.answer(asked))
+                    except HangUp as end:
+                        writer.writelines(end.args)
+                        await writer.drain()
+                        raise
                 await writer.drain()
         writer.transport.abort()
 
