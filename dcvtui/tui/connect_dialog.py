@@ -320,7 +320,7 @@ class ConnectDialog(ModalScreen[None]):
         """Type another user; Enter asks for a token."""
         field = self.query_one(Input)
         field.can_focus = True
-        field.focus()
+        self.set_focus(field)
 
     @on(Input.Submitted)
     def take_user(self, event: Input.Submitted) -> None:

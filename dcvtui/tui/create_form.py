@@ -191,7 +191,7 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
         self._show_only()
         self._evaluate()
         first = "owner" if not self._first.owner else "name"
-        self._field(first).editor.focus()
+        self.set_focus(self._field(first).editor)
 
     # ---------------------------------------------------------------- what is in the fields
 
@@ -328,7 +328,7 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
         here = next((place for place, field in enumerate(fields) if field.has_focus_within), -1)
         after = [field for field in faulty if fields.index(field) > here]
         if target := next(iter(after or faulty), None):
-            target.editor.focus()
+            self.set_focus(target.editor)
 
     def action_send(self) -> None:
         """Send the requests, unless something is missing."""
@@ -340,7 +340,7 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
             self._field(name).complain(text)
         self.refresh_bindings()
         if found:
-            self._field(next(iter(found))).editor.focus()
+            self.set_focus(self._field(next(iter(found))).editor)
             return
         self._is_sending = True
         self._send(draft)

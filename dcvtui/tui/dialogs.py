@@ -131,7 +131,7 @@ class ConfirmDialog(ModalScreen[Confirmation | None]):
     def on_mount(self) -> None:
         """Give the focus to the choice that does no harm, and count time from the first paint."""
         self._show_options()
-        self.query(Choice).last().focus()
+        self.set_focus(self.query(Choice).last())
         self.call_after_refresh(self._note_shown)
 
     def _note_shown(self) -> None:
@@ -260,7 +260,7 @@ class ResultDialog(ModalScreen[bool]):
 
     def on_mount(self) -> None:
         """Give the focus to closing."""
-        self.query(Choice).last().focus()
+        self.set_focus(self.query(Choice).last())
 
     @property
     def _has_failed(self) -> bool:

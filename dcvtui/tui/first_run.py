@@ -104,7 +104,7 @@ class FirstRunForm(ModalScreen[FirstRunOutcome | DemoChosen | None]):
     def on_mount(self) -> None:
         """Begin in the first field that is empty."""
         inputs = list(self.query(Input))
-        next((one for one in inputs if not one.value), inputs[0]).focus()
+        self.set_focus(next((one for one in inputs if not one.value), inputs[0]))
 
     def _value(self, name: str) -> str:
         return self.query_one(f"#{name}", FormField).query_one(Input).value
@@ -147,7 +147,7 @@ class FirstRunForm(ModalScreen[FirstRunOutcome | DemoChosen | None]):
             if not self._value(name).strip():
                 field = self.query_one(f"#{name}", FormField)
                 field.complain(f"{what} is required.")
-                field.editor.focus()
+                self.set_focus(field.editor)
                 return
         self._offer("")
         self._is_testing = True
@@ -197,7 +197,7 @@ class FirstRunForm(ModalScreen[FirstRunOutcome | DemoChosen | None]):
     def action_reject(self) -> None:
         """Back to the fields."""
         self._offer("")
-        self.query_one("#ca_file", FormField).editor.focus()
+        self.set_focus(self.query_one("#ca_file", FormField).editor)
 
     def action_start_demo(self) -> None:
         """Look at the demo instead."""

@@ -366,13 +366,13 @@ class FleetList(Horizontal):
     def action_focus_pane(self) -> None:
         """Into the details and out again."""
         if self.has_class("-pane"):
-            (self.table if self.pane.has_focus else self.pane).focus()
+            self.screen.set_focus(self.table if self.pane.has_focus else self.pane)
 
     def action_toggle_pane(self) -> None:
         """Show the details beside the list or not."""
         self._is_pane_wanted = not self._is_pane_wanted
         if self.pane.has_focus:
-            self.table.focus()
+            self.screen.set_focus(self.table)
         self.make_room(self._room)
 
     def action_mark_row(self) -> None:

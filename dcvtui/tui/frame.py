@@ -293,7 +293,8 @@ class PromptLine(Vertical):
         self.input.value = text
         self.input.select_all()
         self.add_class("-open")
-        self.input.focus()
+        # Not `focus`, which comes a moment later: what is typed right behind the key belongs here.
+        self.screen.set_focus(self.input)
 
     def close(self) -> None:
         """Put it away."""

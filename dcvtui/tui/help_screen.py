@@ -65,7 +65,7 @@ class HelpScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         """Give the focus to closing, so that arrows scroll the page."""
-        self.query_one(Choice).focus()
+        self.set_focus(self.query_one(Choice))
 
     def action_close(self) -> None:
         """Back to the view."""

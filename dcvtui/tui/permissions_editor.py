@@ -183,7 +183,7 @@ class PermissionsEditor(ModalScreen[PermissionsOutcome]):
         """Judge the first text and begin at its end."""
         editor = self.query_one(PermissionsText)
         editor.move_cursor(editor.document.end)
-        editor.focus()
+        self.set_focus(editor)
         self._judge()
 
     # ---------------------------------------------------------------- what is said of the text
@@ -228,7 +228,7 @@ class PermissionsEditor(ModalScreen[PermissionsOutcome]):
         after = [place for place in places if place > editor.cursor_location]
         if target := next(iter(after or places), None):
             editor.move_cursor(target)
-            editor.focus()
+            self.set_focus(editor)
 
     def action_preset(self) -> None:
         """Choose a preset; the editor's undo takes it back."""

@@ -54,7 +54,7 @@ class PresetDialog(ModalScreen[tuple[str, str] | None]):
         presets = self.query_one(OptionList)
         presets.can_focus = False
         presets.highlighted = list(PRESETS).index("view-only")
-        self.query_one(Input).focus()
+        self.set_focus(self.query_one(Input))
 
     def _title(self, name: str) -> Content:
         preset = PRESETS[name]

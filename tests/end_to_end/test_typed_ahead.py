@@ -53,6 +53,34 @@ def test_what_is_typed_behind_the_key_of_a_form_lands_in_its_first_field(console
     console.wait_for(re.compile(r"Name +cad-9"))
     console.press("esc")
     console.wait_gone("New session")
+    # The form has a draft now, and begins in another field.
+    send(console, ":servers\r2nb-c")
+    console.wait_for(re.compile(r"Name +cad-9b-c"))
+    assert re.search(r"Owner +ana\s", console.text)
+    console.press("esc")
+    console.wait_gone("New session")
+
+
+def test_a_filter_given_up_and_the_key_behind_it(console: Terminal) -> None:
+    send(console, "2/nobody\x1bn")
+    console.wait_for("New session")
+    console.press("esc")
+    console.wait_gone("New session")
+    assert "Sessions › nobody" not in console.text
+
+
+def test_a_filter_and_the_screen_of_a_session_behind_it(console: Terminal) -> None:
+    send(console, "2/viz-chloe\rs")
+    console.wait_for("fit or 1:1")
+    console.press("esc")
+    console.wait_for("Sessions › viz-chloe ")
+
+
+def test_an_answer_and_the_key_of_the_list_behind_it(console: Terminal) -> None:
+    send(console, "2Dnp" + "bob")
+    console.wait_for(re.compile("Permissions of "))
+    console.wait_for(re.compile("%owner% allow builtin.*bob", re.DOTALL))
+    console.press("esc")
 
 
 def test_typed_ahead_confirms_nothing(console: Terminal) -> None:
