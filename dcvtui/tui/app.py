@@ -386,7 +386,9 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
     def on_resize(self, event: events.Resize) -> None:
         """Say which size is needed where there is too little room."""
-        if is_too_small(event.size) and self.screen_stack and not isinstance(self.screen, SizeScreen):
+        stack = self.screen_stack  # empty at the end
+        # Never two: the result of an action may have come over the first one.
+        if is_too_small(event.size) and stack and not any(isinstance(one, SizeScreen) for one in stack):
             self.push_screen(SizeScreen())
 
 

@@ -27,20 +27,31 @@ class SizeScreen(ModalScreen[None]):
         """A screen that stays until the terminal has the size needed."""
         super().__init__()
         self._needed = needed
+        self._is_going = False
 
     def compose(self) -> ComposeResult:
         """The sentence."""
         yield Words()
 
+    def on_screen_resume(self) -> None:
+        """Go when what covered this screen is gone and the window has grown meanwhile."""
+        if not is_too_small(self.app.size, self._needed):
+            self._go()
+
     def on_resize(self, event: events.Resize) -> None:
         """Go when the window is large enough, else name its size."""
         if not is_too_small(event.size, self._needed):
-            # A window that is being pulled sends several sizes, also while this screen is on its way out.
-            if self.is_current:
-                self.dismiss(None)
+            self._go()
             return
         has, needs = event.size, self._needed
         self.query_one(Words).show(
             f"This terminal is {has.width}x{has.height}; the console needs {needs.width}x{needs.height}. "
             "Enlarge the window and it is back; ctrl-c leaves."
         )
+
+    def _go(self) -> None:
+        # A window that is being pulled sends several sizes, also while this screen is on its way out;
+        # and what came over this screen would be taken away in its place.
+        if self.is_active and not self._is_going:
+            self._is_going = True
+            self.dismiss(None)

@@ -12,7 +12,9 @@ from textual.pilot import Pilot
 from dcvtui.polling import Pace
 from dcvtui.tui.app import ConsoleApp, ConsoleOptions
 from dcvtui.tui.console_screen import ConsoleScreen
+from dcvtui.tui.dialogs import ConfirmDialog
 from dcvtui.tui.keys import KEYS
+from dcvtui.tui.size_screen import SizeScreen
 from tests.awkward_broker import reply
 from tests.tui.screens import assert_screen, screen_text
 from tests.tui.still_fleet import StillFleet, still_console, utc
@@ -123,6 +125,36 @@ async def test_a_small_window_names_the_size_and_growing_brings_the_view_back(tm
         assert "gpu-003" not in text
         await pilot.resize_terminal(90, 25)
         await see(pilot, "gpu-003")
+
+
+async def test_a_small_window_over_a_form_keeps_what_was_typed(tmp_path: Path) -> None:
+    async with still_console(tmp_path) as console, console.app.run_test(size=(80, 24)) as pilot:
+        await loaded(pilot)
+        await pilot.press("2", "n", *"ana")
+        for size in ((40, 10), (41, 11), (40, 10)):
+            await pilot.resize_terminal(*size)
+        await see(pilot, "60x15")
+        await pilot.press("escape", "q", "D")
+        await pilot.resize_terminal(90, 25)
+        await see(pilot, "New session", "ana")
+        await pilot.press("x")
+        await see(pilot, "anax")
+
+
+async def test_a_dialog_that_comes_over_the_small_window_leads_back_to_the_view(tmp_path: Path) -> None:
+    async with still_console(tmp_path) as console, console.app.run_test(size=(80, 24)) as pilot:
+        await loaded(pilot)
+        await pilot.resize_terminal(40, 10)
+        await see(pilot, "60x15")
+        console.app.push_screen(ConfirmDialog("Delete 1 session?", items=["cad-ana-0"]))
+        await pilot.pause()
+        await pilot.resize_terminal(41, 11)
+        assert [isinstance(one, SizeScreen) for one in console.app.screen_stack] == [False, True, False]
+        await pilot.resize_terminal(90, 25)
+        await see(pilot, "Delete 1 session?")
+        await pilot.press("escape")
+        await see(pilot, "gpu-003")
+        assert len(console.app.screen_stack) == 1
 
 
 async def test_the_top_line_gives_up_counts_before_the_address(tmp_path: Path) -> None:
