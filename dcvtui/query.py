@@ -15,6 +15,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from dcvtui.columns import Column, Unit
+from dcvtui.patterns import Pattern, PatternError
 
 Tags = Callable[[Any], Iterable[tuple[str, str]]]
 Predicate = Callable[[Any, datetime, str], bool]
@@ -182,13 +183,10 @@ class _Parser:
             raise QueryError("this regular expression is not closed by a `/`", start + 1)
         self.position = end.end()
         try:
-            pattern = re.compile(self.text[start + 1 : self.position - 1], re.IGNORECASE | re.MULTILINE)
-        except re.error as error:
-            column = start + 2 + (error.pos or 0)
-            raise QueryError(f"not a regular expression: {error.msg}", column) from None
-        except (OverflowError, RecursionError):
-            raise QueryError("this regular expression is too large", start + 1) from None
-        return lambda _record, _now, hay: pattern.search(hay) is not None
+            pattern = Pattern(self.text[start + 1 : self.position - 1])
+        except PatternError as error:
+            raise QueryError(str(error), start + 2 + error.position) from None
+        return lambda _record, _now, hay: pattern.is_in(hay)
 
     # ------------------------------------------------------------------ terms with a field
 
