@@ -69,8 +69,11 @@ def cli(context: click.Context, theme: str, only_ascii: bool) -> int:
     return open_console(context.obj, theme, only_ascii)
 
 
-def open_console(given: Given, theme: str, only_ascii: bool) -> int:
-    """Open the console on the broker that the configuration names, or ask for the first one."""
+def open_console(given: Given, theme: str, only_ascii: bool, notice: str = "") -> int:
+    """Open the console on the broker that the configuration names, or ask for the first one.
+
+    The notice is said in the console, where it is seen: words on standard error would be painted over.
+    """
     _need_a_screen()
     try:
         connection = given.connection(may_log=False)
@@ -83,7 +86,7 @@ def open_console(given: Given, theme: str, only_ascii: bool) -> int:
 
     if connection.trust.ca_file:
         ssl_context(connection.trust)  # a CA file that cannot be used is said here, not on a screen
-    return app.run(connection, _options(theme, only_ascii))
+    return app.run(connection, _options(theme, only_ascii, notice))
 
 
 def _ask_for_broker(given: Given, theme: str, only_ascii: bool, nothing_configured: ConfigError) -> int:
@@ -105,8 +108,7 @@ def _ask_for_broker(given: Given, theme: str, only_ascii: bool, nothing_configur
         return run(["demo", "--theme", theme, *(["--ascii"] if only_ascii else [])])
     if outcome is None:
         raise nothing_configured
-    click.echo(f"dcvtui: {outcome.saved}", err=True)
-    return open_console(given, theme, only_ascii)
+    return open_console(given, theme, only_ascii, outcome.saved)
 
 
 @cli.command()
@@ -158,11 +160,11 @@ def _look_at(fleet: "Demo", options: "ConsoleOptions") -> int:
     return app.run(connection, options)
 
 
-def _options(theme: str, only_ascii: bool) -> "ConsoleOptions":
+def _options(theme: str, only_ascii: bool, notice: str = "") -> "ConsoleOptions":
     from dcvtui.tui.app import ConsoleOptions  # noqa: PLC0415  as above
     from dcvtui.tui.themes import theme_named  # noqa: PLC0415  as above
 
-    return ConsoleOptions(theme=theme_named(theme), ascii_only=only_ascii or None)
+    return ConsoleOptions(theme=theme_named(theme), ascii_only=only_ascii or None, notice=notice)
 
 
 def _is_on_terminal() -> bool:

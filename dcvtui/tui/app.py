@@ -60,11 +60,13 @@ class ConsoleOptions:
         theme: name of a theme; None for the dark one of our own.
         ascii_only: signs in ASCII; None decides by the terminal.
         pace: how often the broker is asked.
+        notice: what is said at the foot at first, until a key is pressed.
     """
 
     theme: str | None = None
     ascii_only: bool | None = None
     pace: Pace = field(default_factory=Pace)
+    notice: str = ""
 
 
 def make_client(connection: Connection) -> "BrokerClient":
@@ -134,7 +136,11 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         self.theme = self._options.theme or DARK.name
         self.set_class(self._ascii_only, "-ascii")
         self.set_interval(_MINUTE_S, self._minute)
-        self.call_after_refresh(self.run_worker, self._work, group="refresh")
+        self.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        self._console.say(self._options.notice)
+        self.run_worker(self._work(), group="refresh")
 
     def broker_now(self) -> datetime:
         """The present time by the broker's clock."""

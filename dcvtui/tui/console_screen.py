@@ -177,15 +177,17 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
     def _truth(self) -> Truth:
         watch, connection = self._watch, self._connection
         counts = watch.counts
-        is_known = bool(watch.snapshot.servers or watch.snapshot.sessions or watch.is_complete)
+        # Servers come first, page by page: none of the other kind so far is not yet a number.
+        has_servers = bool(watch.snapshot.servers) or watch.is_complete
+        has_sessions = bool(watch.snapshot.sessions) or watch.is_complete
         return Truth(
             profile=connection.name,
             address=connection.url.partition("://")[2],
             freshness=freshness(watch.link),
             tone=_TONES[watch.link.state],
             is_read_only=connection.read_only,
-            servers=(counts.available, counts.servers) if is_known else None,
-            sessions=tuple(counts.sessions.items()),
+            servers=(counts.available, counts.servers) if has_servers else None,
+            sessions=tuple(counts.sessions.items()) if has_sessions else None,
             attention=len(watch.items),
         )
 

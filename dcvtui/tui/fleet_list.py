@@ -238,6 +238,8 @@ class FleetList(Horizontal):
     def counts_text(self) -> str:
         """`47 of 1,917 · 2 marked`."""
         shown, total = len(self.listing), self.listing.total
+        if not total and not self._watch.is_complete:
+            return ""  # not yet a number
         texts = [f"{shown:,} of {total:,}" if shown != total else f"{total:,}"]
         if marks := self.table.marks:
             hidden = sum(not self.listing.is_shown(key) for key in marks)

@@ -5,7 +5,7 @@ one they show; none of them knows the fleet.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import ClassVar
 
@@ -44,9 +44,9 @@ class Truth:
     tone: Tone = Tone.WAITING
     is_read_only: bool = False
     servers: tuple[int, int] | None = None
-    """Available ones, and all."""
-    sessions: Sequence[tuple[str, int]] = field(default=())
-    """Counts by state."""
+    """Available ones, and all; None while they are not known."""
+    sessions: Sequence[tuple[str, int]] | None = None
+    """Counts by state; None while they are not known."""
     attention: int = 0
 
 
@@ -129,13 +129,15 @@ class TopLine(Widget):
 
     def _servers(self) -> Content:
         if self._truth.servers is None:
-            return Content()
+            return Content("servers loading" if self._truth.sessions is not None else "")
         available, count = self._truth.servers
         return Content(f"servers {available:,}/{count:,}")
 
     def _sessions(self) -> Content:
+        if self._truth.sessions is None:
+            return Content("sessions loading" if self._truth.servers is not None else "")
         if not self._truth.sessions:
-            return Content("sessions 0") if self._truth.servers else Content()
+            return Content("sessions 0")
         ordered = sorted(self._truth.sessions, key=lambda pair: state_order(pair[0]))
         dot = " - " if self._ascii_only else " · "
         return Content("sessions " + dot.join(f"{count:,} {state.lower()}" for state, count in ordered))

@@ -80,6 +80,7 @@ def test_the_first_broker_is_asked_for_tested_and_kept(demo: dict[str, str]) -> 
         console.type(demo["client_secret"])
         console.press("ctrl+o")
         console.wait_for(re.compile(r"servers \d+/\d+"))
+        assert re.match(r" Saved in .*/dcvtui/ \(0600\)\.", console.wait_for("Saved in").splitlines()[-1])
         console.press("q")
         assert console.wait_exit() == 0
     kept = read_profiles(folder() / "profiles.toml")

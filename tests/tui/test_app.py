@@ -348,6 +348,37 @@ async def test_a_broker_that_goes_away_leaves_the_data_and_comes_back_by_itself(
         await see_gone(pilot, "stale since")
 
 
+async def test_what_has_not_been_read_yet_is_no_zero(tmp_path: Path) -> None:
+    fleet, may_go_on = StillFleet(), asyncio.Event()
+
+    async def slow(asked: Any) -> bytes:
+        if asked.path == "/describeSessions":
+            await may_go_on.wait()
+        return await fleet.answer(asked)
+
+    async with (
+        still_console(tmp_path, fleet=fleet) as console,
+        console.app.run_test(size=(120, 30)) as pilot,
+    ):
+        console.broker.answer = slow
+        text = await see(pilot, "servers 9/12", "sessions loading")
+        assert "sessions 0" not in text
+        assert text.splitlines()[1].strip() == "Sessions"
+        fleet.sessions.clear()
+        may_go_on.set()
+        await see(pilot, "sessions 0")
+
+
+async def test_a_notice_stands_at_the_foot_until_a_key(tmp_path: Path) -> None:
+    options = ConsoleOptions(notice="Saved in ~/.config/dcvtui/ (0600).")
+    async with still_console(tmp_path, options) as console, console.app.run_test(size=(80, 24)) as pilot:
+        await loaded(pilot)
+        assert "Saved in ~/.config/dcvtui/ (0600)." in screen_text(console.app).splitlines()[-1]
+        await pilot.press("down")
+        await see(pilot, "? help")
+        await see_gone(pilot, "Saved in")
+
+
 async def test_typing_goes_on_while_the_broker_is_away(tmp_path: Path) -> None:
     async with still_console(tmp_path, QUICK) as console, console.app.run_test(size=(100, 30)) as pilot:
         await loaded(pilot)
