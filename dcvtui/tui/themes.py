@@ -34,6 +34,11 @@ DARK = Theme(
         "text-error": "#ff9e64",
         "border": "#3a4154",
         "input-selection-background": "#7dcfff 30%",
+        # On the sheet of a dialog, where all bars are but the table's own.
+        "scrollbar": "#3a4154",
+        "scrollbar-hover": "#4c556c",
+        "scrollbar-active": "#4c556c",
+        "scrollbar-background": "#1a1e28",
     },
 )
 
@@ -58,6 +63,11 @@ LIGHT = Theme(
         "text-error": "#b8460e",
         "border": "#c3c8d2",
         "input-selection-background": "#0b6bcb 25%",
+        # On the sheet of a dialog, where all bars are but the table's own.
+        "scrollbar": "#c3c8d2",
+        "scrollbar-hover": "#a9b0be",
+        "scrollbar-active": "#a9b0be",
+        "scrollbar-background": "#f1f2ee",
     },
 )
 

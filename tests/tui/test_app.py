@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
+from textual.theme import Theme
 
 from dcvtui.polling import Pace
 from dcvtui.tui.app import ConsoleApp, ConsoleOptions
 from dcvtui.tui.console_screen import ConsoleScreen
 from dcvtui.tui.dialogs import ConfirmDialog
 from dcvtui.tui.keys import KEYS
+from dcvtui.tui.panel import Panel
 from dcvtui.tui.size_screen import SizeScreen
+from dcvtui.tui.themes import DARK, LIGHT
 from tests.awkward_broker import reply
 from tests.tui.screens import assert_screen, screen_text
 from tests.tui.still_fleet import StillFleet, still_console, utc
@@ -106,6 +109,18 @@ async def test_both_themes_show_the_same_words(tmp_path: Path) -> None:
             await loaded(pilot)
             texts.append(screen_text(console.app))
     assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("theme", [DARK, LIGHT])
+async def test_the_ground_of_a_scrollbar_is_that_of_the_dialog(tmp_path: Path, theme: Theme) -> None:
+    options = ConsoleOptions(theme=theme.name)
+    async with still_console(tmp_path, options) as console, console.app.run_test(size=(80, 24)) as pilot:
+        await loaded(pilot)
+        await pilot.press("question_mark")
+        await see(pilot, "Keys in Attention")
+        panel = console.app.screen.query_one(Panel)
+        assert panel.show_vertical_scrollbar
+        assert panel.styles.scrollbar_background == panel.styles.background
 
 
 async def test_lists_work_at_60_by_20(tmp_path: Path) -> None:
