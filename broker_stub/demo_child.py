@@ -2,7 +2,8 @@
 
 Each takes orders as lines on standard input, the first one being what it needs
 to know. The end of standard input is an order, too: a child whose supervisor was
-killed ends by itself, with all it has started, and takes the demo's folder along.
+killed ends by itself, with all it has started, and takes its share of the demo's
+folder along.
 """
 
 import asyncio
@@ -28,6 +29,8 @@ SETTLE = "settle"
 CONNECTED = "connected"
 """What agents answer when all of them have a channel."""
 
+HOST_FOLDER = "host"
+"""Where the agent of this host keeps its state, below the demo's folder."""
 WELCOME = "welcome.sh"
 """What runs in a session of this host that names no init file."""
 
@@ -88,7 +91,7 @@ def run_broker(config: str) -> None:
         broker_main(["start", "--config", config, "--ready-fd", "1"], standalone_mode=False)
     finally:
         if is_orphan.is_set():
-            _remove(Path(config).parent)
+            remove_orphaned(Path(config).parent, keep=HOST_FOLDER)
 
 
 # ------------------------------------------------------------------ agents
@@ -208,12 +211,29 @@ async def _run_agents(part: str) -> None:
         await (run_fleet if part == "fleet" else run_host)(orders, told)
     finally:
         if orders.is_orphan:
-            _remove(Path(told["state_dir"]))
+            remove_orphaned(Path(told["state_dir"]), keep=HOST_FOLDER if part == "fleet" else None)
 
 
-def _remove(state_dir: Path) -> None:
-    # Whoever of the orphans is last finds nothing that is written to any more.
-    shutil.rmtree(state_dir, ignore_errors=True)
+def remove_orphaned(state_dir: Path, keep: str | None) -> None:
+    """Take the folder of a demo away whose supervisor was killed.
+
+    The X sessions of this host are found by their folders. Whoever is not their
+    agent leaves these alone: removed too early, the sessions would run for ever.
+
+    Args:
+        state_dir: The demo's folder.
+        keep: What in it another orphan still needs and will remove.
+    """
+    with contextlib.suppress(FileNotFoundError):  # another orphan was last
+        for found in list(state_dir.iterdir()):
+            if found.name == keep:
+                continue
+            if found.is_dir():
+                shutil.rmtree(found, ignore_errors=True)
+            else:
+                found.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # somebody still writes to it, and will remove it
+            state_dir.rmdir()
 
 
 def _allow_many_files() -> None:

@@ -180,7 +180,7 @@ class Supervisor:
         """End all processes and X sessions, and remove the folder."""
         await asyncio.gather(*(part.end() for part in self.parts), return_exceptions=True)
         # The host's agent has done this, unless it was killed.
-        await end_all_sessions(self.state_dir / "host" / "x")
+        await end_all_sessions(self.state_dir / demo_child.HOST_FOLDER / "x")
         shutil.rmtree(self.state_dir, ignore_errors=True)
 
     def _part(self, name: str) -> Part:
@@ -229,7 +229,7 @@ class Supervisor:
         return len(agents) - 1
 
     def _make_host_folder(self) -> Path:
-        folder = self.state_dir / "host"
+        folder = self.state_dir / demo_child.HOST_FOLDER
         for path in (folder, folder / "init", folder / "autorun"):
             path.mkdir()
             path.chmod(0o711 if path == folder else 0o755)

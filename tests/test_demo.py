@@ -96,8 +96,12 @@ def descendants(process_id: int) -> list[psutil.Process]:
     return psutil.Process(process_id).children(recursive=True)
 
 
+def is_alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 def assert_nothing_is_left(started: list[psutil.Process], state_dir: str) -> None:
-    until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in started))
+    until(lambda: not any(is_alive(one) for one in started))
     until(lambda: not processes_of(state_dir))
     until(lambda: not Path(state_dir).exists())
 
@@ -258,6 +262,28 @@ def test_a_killed_supervisor_takes_everything_along() -> None:
         started = descendants(runner.pid)
         supervisor = next(one for one in started if "broker_stub.demo_supervisor" in one.cmdline())
         supervisor.kill()
+        assert runner.wait(20) == 1
+        assert_nothing_is_left(started, said["state_dir"])
+        assert not session.servers()
+
+
+@needs_xvfb
+def test_sessions_of_a_killed_demo_end_even_if_their_agent_is_the_last_to_notice() -> None:
+    """The other orphans remove their part of the folder first, and must leave what leads to the sessions."""
+    with program(servers=2, sessions=3) as (runner, said):
+        write_stay_script(said)
+        api = Api(said)
+        session = x_folder(said, make_x_session(api))
+        api.close()
+        started = descendants(runner.pid)
+        parts = {
+            part: one for one in started for part in ("broker", "fleet", "host") if part in one.cmdline()[4:5]
+        }
+        parts["host"].suspend()
+        next(one for one in started if "broker_stub.demo_supervisor" in one.cmdline()).kill()
+        until(lambda: not is_alive(parts["broker"]) and not is_alive(parts["fleet"]))
+        assert session.servers()
+        parts["host"].resume()
         assert runner.wait(20) == 1
         assert_nothing_is_left(started, said["state_dir"])
         assert not session.servers()
