@@ -2,6 +2,7 @@
 #   make demo         a local broker with a simulated fleet, and the console on it
 #   make test         the tests
 #   make check        format, lint, types, import rules, tests: what automation runs
+#   make conformance  the tests that hold the published contract, and a table of what it promises
 #   make bench        the benchmarks; they print ratios and judge nothing
 #   make screenshots  the pictures of the README, taken from the real program
 #   make lock         new lock files after a change in pyproject.toml
@@ -11,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?=
 
-.PHONY: demo test check format lint types imports bench screenshots lock clean
+.PHONY: demo test check format lint types imports conformance bench screenshots lock clean
 
 # Two stamps, so that a demo on a fresh machine does not wait for the developers' tools.
 $(VENV)/user.stamp: requirements.lock pyproject.toml
@@ -45,6 +46,9 @@ types: $(VENV)/dev.stamp
 
 imports: $(VENV)/dev.stamp
 	@$(BIN)/lint-imports
+
+conformance: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest --conformance
 
 bench: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest --bench -m bench -s tests/bench

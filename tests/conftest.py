@@ -6,12 +6,37 @@ from pathlib import Path
 
 import pytest
 
+from tests import promises
+
+_results: dict[str, list[str]] = {}
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bench", action="store_true", help="run the benchmarks and print their ratios")
+    parser.addoption(
+        "--conformance",
+        action="store_true",
+        help="run what holds the published contract, and print what it promises",
+    )
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.when == "call" or report.outcome != "passed":
+        _results.setdefault(report.nodeid.partition("[")[0], []).append(report.outcome)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--conformance"):
+        terminalreporter.section("promises")
+        for line in promises.table(promises.promises_in(), _results):
+            terminalreporter.write_line(line)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--conformance"):
+        unmarked = [item for item in items if not item.get_closest_marker(promises.MARKER)]
+        config.hook.pytest_deselected(items=unmarked)
+        items[:] = [item for item in items if item not in set(unmarked)]
     if config.getoption("--bench"):
         return
     skip = pytest.mark.skip(reason="a benchmark: runs with --bench")
