@@ -6,8 +6,6 @@ screen itself.
 """
 
 import asyncio
-import ipaddress
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +13,11 @@ from urllib.parse import urlsplit
 
 from dcvtui.api.text import visible
 from dcvtui.config import Credentials, check_url, is_same_origin
-from dcvtui.errors import NotAuthorized, NotTrusted, ProgramError, Unreachable
-from dcvtui.first_trust import CHECK_PORT, Pin, fault_of, pin_for
+from dcvtui.errors import NotAuthorized, NotTrusted, ProgramError
+from dcvtui.first_trust import Pin, fault_of, pin_for
 from dcvtui.private_files import file_stem, replace_private, shown_path
 from dcvtui.profiles import Profile, cannot_save, read_profiles, save_profile
+from dcvtui.reach import find_addresses, reach
 from dcvtui.trust import OfferedCertificate, Trust
 
 DEADLINE_S = 5.0
@@ -177,37 +176,10 @@ class _Attempt:
         self._url = broker_url(self._entry.address)
         parts = urlsplit(self._url)
         self._host, self._port = parts.hostname or "", parts.port or 443
-        if _is_literal(self._host):
-            return ""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                found = await loop.getaddrinfo(self._host, self._port, type=socket.SOCK_STREAM)
-        except TimeoutError:
-            raise Unreachable(
-                "the name service does not answer. Check this machine's DNS settings."
-            ) from None
-        except (OSError, UnicodeError):
-            raise Unreachable(
-                f"no address is known for '{visible(self._host)}'. Check the spelling and the DNS settings."
-            ) from None
-        return ", ".join(dict.fromkeys(str(address[0]) for *_, address in found))
+        return await find_addresses(self._host, self._port, self._deadline_s)
 
     async def _reach(self) -> str:
-        try:
-            async with asyncio.timeout(self._deadline_s):
-                _, writer = await asyncio.open_connection(self._host, self._port)
-        except TimeoutError:
-            raise Unreachable(
-                f"no answer within {self._deadline_s:g} seconds. Check the address, and whether a firewall "
-                "is between."
-            ) from None
-        except ConnectionRefusedError:
-            raise Unreachable(f"connection refused. Check that the broker runs. {CHECK_PORT}") from None
-        except OSError as error:
-            reason = (error.strerror or "the connection failed").lower()
-            raise Unreachable(f"{reason}. Check the address and the network.") from None
-        writer.transport.abort()
+        await reach(self._host, self._port, self._deadline_s)
         return ""
 
     async def _judge(self) -> str:
@@ -265,15 +237,6 @@ class _Attempt:
 
 def _absolute(path: str) -> Path:
     return Path(path).expanduser().absolute()
-
-
-def _is_literal(host: str) -> bool:
-    """An address in numbers, which needs no finding."""
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
 
 
 def _described(certificate: OfferedCertificate) -> str:

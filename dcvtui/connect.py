@@ -7,6 +7,7 @@ before somebody asks for it.
 
 import base64
 import binascii
+import ipaddress
 import json
 import re
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import quote
 
+from dcvtui.api.states import SessionState
 from dcvtui.api.text import visible
 from dcvtui.errors import ProgramError
 
@@ -139,6 +141,32 @@ def ends_soon(end: datetime | None, now: datetime) -> bool:
     return end is not None and end - now <= ENDS_SOON
 
 
+def warnings_of(
+    session: Mapping[str, Any], direct: Route | None, end: datetime | None, now: datetime
+) -> list[str]:
+    """What may keep a client from getting in, to be said before a link is handed out.
+
+    Args:
+        session: The session with the API's names.
+        direct: Where clients connect to without a gateway.
+        end: When the token ends, if known.
+        now: The time.
+    """
+    found = []
+    state = str(session.get("State") or "")
+    if state and state != SessionState.READY:
+        reason = session.get("StateReason") or session.get("Substate")
+        found.append(f"The session is {state}{f' ({reason})' if reason else ''}.")
+    limit, connections = session.get("MaxConcurrentClients"), session.get("NumOfConnections")
+    if isinstance(limit, int) and isinstance(connections, int) and 0 < limit <= connections:
+        found.append(f"All places are taken: {connections} of {limit} clients are connected.")
+    if direct and _is_private(direct.host):
+        found.append(f"{direct.host} is a private address: it is reached only from inside its network.")
+    if ends_soon(end, now):
+        found.append("The token ends within five minutes." if end and end > now else "The token has ended.")
+    return found
+
+
 def masked(text: str, token: str = "") -> str:
     """The text with the token in it hidden; without a token the text itself is the secret."""
     secret = token or text
@@ -172,3 +200,10 @@ def _path(session: Mapping[str, Any]) -> str:
     server = _server(session)
     path = server.get("WebUrlPath") or _endpoint(server).get("WebUrlPath") or "/"
     return quote(path if path.startswith("/") else "/" + path, safe=_PATH_SAFE)
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return False

@@ -4,7 +4,6 @@ Addresses are made by `dcvtui.connect`; new tokens come from a callable of the
 opener's. Nothing here logs or keeps a token.
 """
 
-import ipaddress
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,6 @@ from textual.screen import ModalScreen, Screen
 from textual.widgets import Input
 
 from dcvtui import connect
-from dcvtui.api.states import SessionState
 from dcvtui.api.text import visible
 from dcvtui.connect import Route
 from dcvtui.errors import ProgramError
@@ -220,7 +218,7 @@ class ConnectDialog(ModalScreen[None]):
         self.query_one("#warnings", Words).show("\n".join(f"! {warning}" for warning in warnings))
 
     def _warnings(self, end: datetime | None) -> list[str]:
-        return warnings_of(self._session, None if self._gateway else self._route, end, self._now())
+        return connect.warnings_of(self._session, None if self._gateway else self._route, end, self._now())
 
     def _say(self, text: str) -> None:
         self.query_one("#said", Words).show(text)
@@ -342,36 +340,3 @@ class ConnectDialog(ModalScreen[None]):
             self._leave_field()
             return
         self.dismiss(None)
-
-
-def warnings_of(
-    session: Mapping[str, Any], direct: Route | None, end: datetime | None, now: datetime
-) -> list[str]:
-    """What may keep a client from getting in, to be said before a link is handed out.
-
-    Args:
-        session: The session with the API's names.
-        direct: Where clients connect to without a gateway.
-        end: When the token ends, if known.
-        now: The time.
-    """
-    found = []
-    state = str(session.get("State") or "")
-    if state and state != SessionState.READY:
-        reason = session.get("StateReason") or session.get("Substate")
-        found.append(f"The session is {state}{f' ({reason})' if reason else ''}.")
-    limit, connections = session.get("MaxConcurrentClients"), session.get("NumOfConnections")
-    if isinstance(limit, int) and isinstance(connections, int) and 0 < limit <= connections:
-        found.append(f"All places are taken: {connections} of {limit} clients are connected.")
-    if direct and _is_private(direct.host):
-        found.append(f"{direct.host} is a private address: it is reached only from inside its network.")
-    if connect.ends_soon(end, now):
-        found.append("The token ends within five minutes." if end and end > now else "The token has ended.")
-    return found
-
-
-def _is_private(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_private
-    except ValueError:
-        return False

@@ -13,10 +13,10 @@ from textual.app import App
 from textual.pilot import Pilot
 from textual.widgets import Input
 
-from dcvtui.connect import Route
+from dcvtui.connect import Route, warnings_of
 from dcvtui.errors import Refused
 from dcvtui.terminal import CopyError
-from dcvtui.tui.connect_dialog import ConnectDialog, LinkScreen, warnings_of
+from dcvtui.tui.connect_dialog import ConnectDialog, LinkScreen
 from dcvtui.tui.panel import Words
 from tests.pseudo_terminal import Terminal
 from tests.tui.screens import assert_screen, screen_text
