@@ -93,11 +93,13 @@ class Coordinator:
 
     Attributes:
         deliver: Takes each command once its changes are stored; the agent listener sets it.
+        changed: Called when a server or session has changed; who tells others of it sets it.
     """
 
     def __init__(self, registry: Registry, store: Store, now: Callable[[], datetime] = utc_now) -> None:
         self.registry = registry
         self.deliver: Callable[[Command], None] = _nobody_listens
+        self.changed: Callable[[], None] = lambda: None
         self._store = store
         self._now = now
         self._steps: asyncio.Queue[_Step] = asyncio.Queue()
@@ -126,7 +128,10 @@ class Coordinator:
         if self._store_failed and isinstance(event, _REQUESTS):
             answered.set_exception(StoreUnavailable("the last attempt to write failed"))
             return answered
+        number = self.registry.change_number
         outcome = self.registry.handle(event, self._now())
+        if self.registry.change_number != number:
+            self.changed()
         self._note_results(event, outcome)
         if not outcome.changes and not outcome.commands:
             answered.set_result(outcome.result)

@@ -320,5 +320,21 @@ class Page:
     next_key: tuple[str, ...] | None = None
 
 
+@dataclass(slots=True)
+class FleetChanges:
+    """What became of servers and sessions: each entity once, as JSON, or that it is gone.
+
+    Attributes:
+        number: Of the last change told here.
+        gone_sessions: Their ids with the servers they were on; ids found on hosts are not unique.
+    """
+
+    number: int
+    servers: list[bytes] = field(default_factory=list)
+    sessions: list[bytes] = field(default_factory=list)
+    gone_servers: list[str] = field(default_factory=list)
+    gone_sessions: list[tuple[str, str | None]] = field(default_factory=list)
+
+
 class Ambiguous(Exception):  # noqa: N818  the name is what it says: a question with several answers
     """Several sessions on different servers have the id, and nothing tells which one is meant."""

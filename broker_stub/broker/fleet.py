@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from broker_stub.broker.changes import Changed, ChangeLog
 from broker_stub.broker.events import (
     CancelCommand,
     Change,
@@ -110,6 +111,7 @@ class Fleet:
         self._timers: list[tuple[datetime, int, str, str]] = []
         self._timer_number = 0
         self._unsaved = _Unsaved()
+        self.changes = ChangeLog()
 
     # -------------------------------------------------------------- sessions
 
@@ -128,6 +130,7 @@ class Fleet:
 
     def remove_session(self, record: SessionRecord) -> None:
         """Forget a session as if it had never been."""
+        server_id = record.server_id
         self.unbind(record)
         self.queue.discard(record)
         del self.sessions[record.key]
@@ -139,6 +142,7 @@ class Fleet:
         self._unlist(self.sessions_by_owner, record.owner, record)
         self.session_states[record.state] -= 1
         self._unsaved.sessions[record.key] = None
+        self.changes.note(Changed(True, record.key, record.id, server_id))
 
     def bind(self, record: SessionRecord, server: ServerRecord) -> None:
         """Let a session take a place on a server."""
@@ -181,6 +185,7 @@ class Fleet:
     def touch_session(self, record: SessionRecord, *, save: bool = True) -> None:
         """Note that a session's own fields changed."""
         record.own_json = record.part = None
+        self.changes.note(Changed(True, record.key))
         if save:
             self._unsaved.sessions[record.key] = record
 
@@ -231,6 +236,7 @@ class Fleet:
         self.server_list.discard((server.id,))
         self.placement.touch(server)
         self._unsaved.servers[server.id] = None
+        self.changes.note(Changed(False, server.id))
         if closed_mark is not None:
             self.closed_marks[server.id] = closed_mark
             self._unsaved.servers[server.id] = {"id": server.id, "closedMark": closed_mark.isoformat()}
@@ -247,6 +253,7 @@ class Fleet:
             for record in server.sessions.values():
                 record.part = None
         server.brief_json = server.part = server.facts = None
+        self.changes.note(Changed(False, server.id))
         self.placement.touch(server)
         if save:
             self._unsaved.servers[server.id] = server
@@ -254,6 +261,7 @@ class Fleet:
     def touch_metrics(self, server: ServerRecord) -> None:
         """Note that only metrics changed: the JSON of sessions stays as it is."""
         server.part = server.facts = None
+        self.changes.note(Changed(False, server.id))
         self.placement.touch(server)
 
     def set_block(self, server: ServerRecord, block: dict[str, Any]) -> None:
@@ -268,6 +276,9 @@ class Fleet:
                 for record in server.sessions.values():
                     self.sessions_by_tag[tag].add(record.order_key, record)
         server.block, server.tags = block, tags
+        if is_lasting_changed:  # sessions show the name of their server
+            for key in server.sessions:
+                self.changes.note(Changed(True, key))
         self.touch_server(server, save=is_lasting_changed)
         self.is_queue_due = True
 

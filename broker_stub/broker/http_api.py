@@ -18,6 +18,8 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
+from broker_stub.broker import live_stream
+from broker_stub.broker.live_stream import LiveStream
 from broker_stub.broker.oauth import Tokens
 from broker_stub.broker.operations import Item, Operations
 from broker_stub.broker.store import StoreUnavailable
@@ -94,6 +96,7 @@ class HttpApi:
         throttle: Counts requests per caller.
         health: Tells how the broker is.
         rules: What is switched on.
+        live: Tells consoles what changes; `None` if that is switched off.
     """
 
     def __init__(
@@ -103,7 +106,9 @@ class HttpApi:
         throttle: Throttle,
         health: Callable[[], Health],
         rules: ApiRules,
+        live: LiveStream | None = None,
     ) -> None:
+        self._live = live
         self._tokens = tokens
         self._throttle = throttle
         self._health = health
@@ -133,6 +138,8 @@ class HttpApi:
             "/openServers": ("POST", self._array(OpenServerRequestData, operations.open_servers)),
             "/closeServers": ("POST", self._array(CloseServerRequestData, operations.close_servers)),
         }
+        if live is not None:
+            self._routes[live_stream.PATH] = ("GET", self._live_changes)
         self._open_routes: dict[str, tuple[str, Endpoint]] = {"/health": ("GET", self._health_answer)}
         if rules.issues_tokens:
             endpoint = token_endpoint(tokens.clients.check, tokens.issue_access)
@@ -209,11 +216,23 @@ class HttpApi:
     async def _health_answer(self, _request: Request) -> Response:
         reason = self._health().reason
         if reason is None:
-            return JSONResponse({"status": "UP"})
+            announced = {} if self._live is None else {"liveChanges": live_stream.PATH}
+            return JSONResponse({"status": "UP"} | announced)
         return JSONResponse({"status": "DOWN", "reason": reason}, 503)
 
     async def _definition(self, _request: Request) -> Response:
         return Response(self._rules.definition, media_type="application/yaml")
+
+    async def _live_changes(self, request: Request) -> Response:
+        assert self._live is not None, "no such route otherwise"  # noqa: S101  a wrong order of calls, no input
+        if self._live.is_full:
+            raise Refusal(503, "Too many live streams", {"Retry-After": "30"})
+        _, _, token = request.headers.get("authorization", "").partition(" ")
+
+        def is_allowed() -> bool:
+            return not self._rules.needs_token or self._tokens.check_access(token.strip()) is not None
+
+        return self._live.answer(request, is_allowed)
 
     def _connection_route(self, path: str) -> tuple[str, Endpoint]:
         # Split first, decode afterwards: a user may contain an encoded slash.

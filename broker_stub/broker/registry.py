@@ -23,6 +23,7 @@ from broker_stub.broker.events import (
     CommandExpired,
     CommandFinished,
     Event,
+    FleetChanges,
     Outcome,
     Page,
     PermissionsUpdateRequested,
@@ -323,6 +324,38 @@ class Registry:
             return record.part
         server = self._fleet.servers[record.server_id] if record.server_id is not None else None
         return session_part(record, brief_json(server) if server else None)
+
+    @property
+    def change_number(self) -> int:
+        """Of the last change of any server or session."""
+        return self._fleet.changes.number
+
+    def changes_since(self, number: int, most: int) -> FleetChanges | None:
+        """What became of servers and sessions after a change.
+
+        Args:
+            number: of the last change that is known.
+            most: how many entities at most; the oldest changes come first.
+
+        Returns:
+            Each entity once, as it is now; `None` if so much has happened that all is to be read anew.
+        """
+        found = self._fleet.changes.since(number, most)
+        if found is None:
+            return None
+        changes = FleetChanges(number=found[1])
+        for changed in found[0]:
+            if not changed.is_session:
+                server = self._fleet.servers.get(changed.key)
+                if server is None:
+                    changes.gone_servers.append(changed.key)
+                else:
+                    changes.servers.append(server.part or server_part(server))
+            elif record := self._fleet.sessions.get(changed.key):
+                changes.sessions.append(self.session_json(record))
+            else:
+                changes.gone_sessions.append((changed.id, changed.server_id))
+        return changes
 
     @staticmethod
     def is_connectable(record: SessionRecord) -> bool:

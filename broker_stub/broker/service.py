@@ -28,6 +28,7 @@ from broker_stub.broker.coordinator import Coordinator, utc_now
 from broker_stub.broker.events import Rules
 from broker_stub.broker.http_api import ApiRules, Health, HttpApi
 from broker_stub.broker.listeners import Listener, ListenError, local_url, open_socket, short_path
+from broker_stub.broker.live_stream import LiveStream
 from broker_stub.broker.oauth import Tokens
 from broker_stub.broker.operations import Operations, ScreenshotRules
 from broker_stub.broker.page_tokens import PageTokens
@@ -102,6 +103,7 @@ class Broker:
         self._exit = contextlib.AsyncExitStack()
         self._failed: asyncio.Future[None] | None = None
         self._listeners: list[tuple[Listener, asyncio.Task[None]]] = []
+        self._live: LiveStream | None = None
 
     async def start(self) -> None:
         """Open everything; returns when connections are accepted.
@@ -217,7 +219,10 @@ class Broker:
             definition=_DEFINITION.read_bytes() if client.enable_api_yaml else None,
         )
         throttle = Throttle(client.max_requests_per_second, asyncio.get_running_loop().time)
-        return HttpApi(operations, self.tokens, throttle, self.health, rules)
+        if client.live_changes:
+            self._live = LiveStream(self.registry)
+            self.coordinator.changed = self._live.note_change
+        return HttpApi(operations, self.tokens, throttle, self.health, rules, self._live)
 
     def health(self) -> Health:
         """Whether the broker serves."""
@@ -264,6 +269,8 @@ class Broker:
     async def _stop_listeners(self) -> None:
         self._is_stopping = True
         self.agents.close_all("shutdown")
+        if self._live is not None:
+            self._live.close()
         for listener, _ in self._listeners:
             listener.request_stop()
         await asyncio.gather(*(task for _, task in self._listeners), return_exceptions=True)

@@ -90,6 +90,8 @@ class ClientApi(Topic):
     """Address to listen on; `::` takes both families."""
     enable_api_yaml: Switch = Field(default=True, alias="enable-api-yaml")
     """Serve the API definition at `/dcv-session-manager-api.yaml`."""
+    live_changes: Switch = Field(default=True, alias="ext-live-changes")
+    """Tell consoles of changes as they happen, at a path of our own that `/health` announces."""
     max_requests_per_second: Whole = Field(default=1000, ge=1, alias="max-api-requests-per-second")
     """Requests per second and caller address; those above are answered 429."""
     throttle_by_forwarded_for: Switch = Field(default=False, alias="enable-throttling-forwarded-for-header")
