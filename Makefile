@@ -3,6 +3,7 @@
 #   make test         the tests
 #   make check        format, lint, types, import rules, tests: what automation runs
 #   make conformance  the tests that hold the published contract, and a table of what it promises
+#   make fuzz         2,000 requests made from the API definition, on a broker with agents
 #   make bench        the benchmarks; they print ratios and judge nothing
 #   make screenshots  the pictures of the README, taken from the real program
 #   make lock         new lock files after a change in pyproject.toml
@@ -12,7 +13,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?=
 
-.PHONY: demo test check format lint types imports conformance bench screenshots lock clean
+.PHONY: demo test check format lint types imports conformance fuzz bench screenshots lock clean
 
 # Two stamps, so that a demo on a fresh machine does not wait for the developers' tools.
 $(VENV)/user.stamp: requirements.lock pyproject.toml
@@ -49,6 +50,9 @@ imports: $(VENV)/dev.stamp
 
 conformance: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest --conformance
+
+fuzz: $(VENV)/dev.stamp
+	@$(BIN)/python -m pytest --examples 2000 -s tests/end_to_end/test_made_requests.py
 
 bench: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest --bench -m bench -s tests/bench

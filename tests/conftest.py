@@ -14,6 +14,9 @@ _results: dict[str, list[str]] = {}
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--bench", action="store_true", help="run the benchmarks and print their ratios")
     parser.addoption(
+        "--examples", type=int, default=200, help="requests to make from the API definition (default: 200)"
+    )
+    parser.addoption(
         "--conformance",
         action="store_true",
         help="run what holds the published contract, and print what it promises",

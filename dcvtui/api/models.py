@@ -44,6 +44,14 @@ def _integer(value: Any) -> int:
     raise ValueError("not an integer")
 
 
+def _long(value: Any) -> int:
+    number = _integer(value)
+    # Requests are echoed, and a generated client fails on a whole answer with a longer number in it.
+    if not -(2**63) <= number < 2**63:
+        raise ValueError("not an integer of 64 bits")
+    return number
+
+
 def _boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
@@ -53,6 +61,7 @@ def _boolean(value: Any) -> bool:
 
 
 Integer = Annotated[int, BeforeValidator(_integer)]
+Long = Annotated[int, BeforeValidator(_long)]
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
 Text = StrictStr
 
@@ -349,7 +358,7 @@ class CreateSessionRequestData(WireModel):
     owner: Text | None = None
     type: Text | None = None
     dcv_gl_enabled: Boolean | None = None
-    max_concurrent_clients: Integer | None = None
+    max_concurrent_clients: Long | None = None
     init_file_path: Text | None = None
     init_file: Text | None = None
     autorun_file: Text | None = None
@@ -381,8 +390,8 @@ class GetSessionScreenshotRequestData(WireModel):
     """A screenshot that fits in the given number of pixels."""
 
     session_id: Text | None = None
-    max_width: Integer | None = None
-    max_height: Integer | None = None
+    max_width: Long | None = None
+    max_height: Long | None = None
 
 
 class OpenServerRequestData(WireModel):

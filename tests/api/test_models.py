@@ -174,6 +174,12 @@ def test_the_echo_has_values_as_sent_under_canonical_names() -> None:
         ),
         (CreateSessionRequestData, {"Type": False}, 'Invalid value for field "Type"'),
         (GetSessionScreenshotRequestData, {"MaxWidth": [1]}, 'Invalid value for field "MaxWidth"'),
+        (GetSessionScreenshotRequestData, {"MaxWidth": 2**63}, 'Invalid value for field "MaxWidth"'),
+        (
+            CreateSessionRequestData,
+            {"MaxConcurrentClients": str(-(2**63) - 1)},
+            'Invalid value for field "MaxConcurrentClients"',
+        ),
     ],
 )
 def test_c9_c10_refusals_have_the_texts_of_the_api(
