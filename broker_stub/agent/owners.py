@@ -71,7 +71,7 @@ class Owner:
 
 
 def find_owner(name: str, minimum_uid: int) -> Owner:
-    """Look a user up; may take long where users come from a directory service.
+    """Look up a user for whom the agent itself can start programs.
 
     Args:
         name: As the request names the owner.
@@ -80,20 +80,41 @@ def find_owner(name: str, minimum_uid: int) -> Owner:
     Raises:
         BackendError: the user is not known, or sessions for that user cannot be started.
     """
-    try:
-        entry = pwd.getpwnam(name)
-    except (KeyError, ValueError):  # ValueError: a NUL character in the name
-        raise BackendError(Failure.OWNER_NOT_FOUND, "Specified user is not a local user") from None
+    owner = local_user(name)
     own = os.geteuid()
-    if own not in (0, entry.pw_uid):
+    if own not in (0, owner.uid):
         raise BackendError(
             Failure.OWNER_NOT_FOUND,
             f"The agent does not run as root and can start sessions for {_name_of(own)} only",
         )
-    if own == 0 and entry.pw_uid < minimum_uid:
+    if own == 0:
+        refuse_system_user(owner, minimum_uid)
+    return owner
+
+
+def refuse_system_user(owner: Owner, minimum_uid: int) -> None:
+    """Let a system user have no session.
+
+    Raises:
+        BackendError: the user is one.
+    """
+    if owner.uid < minimum_uid:
         raise BackendError(
-            Failure.OWNER_NOT_FOUND, f"{name} is a system user, and this host starts no sessions for those"
+            Failure.OWNER_NOT_FOUND,
+            f"{owner.name} is a system user, and this host starts no sessions for those",
         )
+
+
+def local_user(name: str) -> Owner:
+    """Look a user up; may take long where users come from a directory service.
+
+    Raises:
+        BackendError: the user is not known.
+    """
+    try:
+        entry = pwd.getpwnam(name)
+    except (KeyError, ValueError):  # ValueError: a NUL character in the name
+        raise BackendError(Failure.OWNER_NOT_FOUND, "Specified user is not a local user") from None
     return Owner(
         name=entry.pw_name,
         uid=entry.pw_uid,

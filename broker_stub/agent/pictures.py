@@ -38,3 +38,18 @@ def encode(picture: "Picture", image_format: ImageFormat) -> bytes:
     else:
         picture.save(file, "PNG", compress_level=_PNG_LEVEL)
     return file.getvalue()
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Width and height of a picture file; reads no more than its head.
+
+    Raises:
+        ValueError: it is no picture.
+    """
+    from PIL import Image as Pictures  # noqa: PLC0415  only who has pictures pays for Pillow
+
+    try:
+        with Pictures.open(io.BytesIO(data)) as picture:
+            return picture.size
+    except (OSError, Pictures.DecompressionBombError) as error:
+        raise ValueError(f"not a picture: {error}") from None

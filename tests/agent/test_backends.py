@@ -11,9 +11,11 @@ import pytest
 from PIL import Image as Pictures
 
 from broker_stub.agent.backend import Backend, BackendError, Failure, ImageFormat
+from broker_stub.agent.dcv_backend import DcvBackend
 from broker_stub.agent.simulated_backend import SimulatedFleet
 from broker_stub.agent.x_backend import XBackend
 from dcvtui.api.states import SessionType
+from tests.agent.fake_dcv import FakeDcv, dcv_settings
 from tests.agent.x_sessions import needs_xvfb, passable_place, script, settings_in, spec_of
 
 ABSENT = "00000000-0000-4000-8000-000000000000"
@@ -40,8 +42,22 @@ async def x_sessions() -> AsyncIterator[Backend]:
             await backend.stop()
 
 
+@asynccontextmanager
+async def dcv_sessions() -> AsyncIterator[Backend]:
+    with passable_place() as place:
+        backend = await DcvBackend.open(dcv_settings(FakeDcv(place / "dcv"), place))
+        try:
+            yield backend
+        finally:
+            await backend.stop()
+
+
 @pytest.fixture(
-    params=[pytest.param(simulated, id="simulated"), pytest.param(x_sessions, id="x", marks=needs_xvfb)]
+    params=[
+        pytest.param(simulated, id="simulated"),
+        pytest.param(x_sessions, id="x", marks=needs_xvfb),
+        pytest.param(dcv_sessions, id="dcv"),
+    ]
 )
 async def backend(request: pytest.FixtureRequest) -> AsyncIterator[Backend]:
     async with request.param() as backend:
