@@ -74,12 +74,16 @@ def broker_main() -> None:
 )
 def start(config: Path | None, ready_fd: int | None, allow_insecure_config: bool) -> None:
     """Run the broker in the foreground until SIGTERM or SIGINT."""
+    from broker_stub.broker.coordinator import utc_now
+    from broker_stub.broker.key_stores import problems_of
     from broker_stub.broker.process import run
     from broker_stub.broker.service import prepare_working_path
     from broker_stub.broker.settings_file import DEFAULT_FILE, SettingsError, load_file
 
     try:
-        loaded = load_file(config or DEFAULT_FILE, allow_insecure_config)
+        loaded = load_file(
+            config or DEFAULT_FILE, allow_insecure_config, lambda values: problems_of(values, utc_now())
+        )
         prepare_working_path(loaded.settings.files.working_path)
     except SettingsError as error:
         for problem in error.problems:

@@ -1,9 +1,9 @@
 """The broker's own CA and server certificate, made at first start and kept in `<working path>/security`.
 
-The CA lives ten years and never changes by itself: clients pin it. The leaf
-lives one year and is renewed when it nears its end or when this host's names
-change. What cannot stand in a certificate is skipped with a warning; naming
-trouble never stops the start.
+The CA lives ten years and never changes by itself: clients pin it. An administrator's
+own CA can sign in its place. The leaf lives one year and is renewed when it nears its
+end or when this host's names change. What cannot stand in a certificate is skipped
+with a warning; naming trouble never stops the start.
 """
 
 import contextlib
@@ -12,9 +12,8 @@ import logging
 import os
 import re
 import socket
-import ssl
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -22,8 +21,10 @@ import psutil
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from broker_stub.broker.key_stores import Identity, KeyStoreError, pem_of, read_ca
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,15 @@ CLOCK_SKEW = timedelta(minutes=5)
 _LABEL = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)\Z")
 
 PrivateKey = ec.EllipticCurvePrivateKey
+CaKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class OwnCa:
+    """The files of a CA that an administrator brings (`ext-tls-ca-cert-file`, `ext-tls-ca-key-file`)."""
+
+    certificate_file: Path
+    key_file: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +58,36 @@ class Certificates:
     key_file: Path
     """The leaf's private key, mode 0600."""
 
+    def identity(self) -> Identity:
+        """What the files hold."""
+        leaf, *issuers = x509.load_pem_x509_certificates(self.chain_file.read_bytes())
+        key = serialization.load_pem_private_key(self.key_file.read_bytes(), password=None)
+        return Identity(key, leaf, tuple(issuers))
 
-def prepare(working_path: Path, names: Iterable[str], now: datetime) -> Certificates:
+
+def prepare(
+    working_path: Path,
+    names: Iterable[str],
+    now: datetime,
+    own_ca: OwnCa | None = None,
+    *,
+    anew: bool = False,
+) -> Certificates:
     """Make or renew what is missing or old.
 
     Args:
         working_path: The broker's folder; certificates go to its `security` folder.
         names: Host names and addresses the certificate should state, see `local_names`.
         now: The present time, aware.
+        own_ca: Signs instead of the generated CA.
+        anew: Make a new server certificate although the one there is good.
 
     Returns:
         The files to serve with.
 
     Raises:
         OSError: the folder cannot be written.
+        KeyStoreError: the own CA cannot be used.
     """
     folder = working_path / "security"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -70,21 +96,26 @@ def prepare(working_path: Path, names: Iterable[str], now: datetime) -> Certific
         chain_file=folder / "dcvsmbroker.pem",
         key_file=folder / "dcvsmbroker.key",
     )
-    ca, ca_key = _ca(files.ca_file, folder / "dcvsmbroker_ca.key", now)
+    if own_ca is None:
+        ca_key: CaKey
+        ca, ca_key = _ca(files.ca_file, folder / "dcvsmbroker_ca.key", now)
+        chain: tuple[x509.Certificate, ...] = (ca,)
+    else:
+        identity = read_ca(own_ca.certificate_file, own_ca.key_file, now)
+        ca, ca_key = identity.certificate, _signing_key(identity, own_ca.key_file)
+        chain = (ca, *identity.chain)
+        files = replace(files, ca_file=own_ca.certificate_file)
     wanted = alternative_names(names)
     leaf = _load(files.chain_file, files.key_file)
-    if leaf is None or not _still_good(leaf[0], ca, wanted, now):
-        _new_leaf(files, ca, ca_key, wanted, now)
+    if anew or leaf is None or not _still_good(leaf[0], ca, wanted, now):
+        _new_leaf(files, chain, ca_key, wanted, now)
     return files
 
 
-def server_context(files: Certificates) -> ssl.SSLContext:
-    """The TLS context of a listener: TLS 1.2 or newer, HTTP/1.1 only."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_alpn_protocols(["http/1.1"])
-    context.load_cert_chain(files.chain_file, files.key_file)
-    return context
+def _signing_key(identity: Identity, file: Path) -> CaKey:
+    if not isinstance(identity.key, CaKey):
+        raise KeyStoreError(f"The CA key in {file} is neither RSA nor an elliptic curve.")
+    return identity.key
 
 
 def local_names(extra: Iterable[str] = ()) -> list[str]:
@@ -194,18 +225,17 @@ def _new_ca(certificate_file: Path, key_file: Path, now: datetime) -> tuple[x509
 
 def _new_leaf(
     files: Certificates,
-    ca: x509.Certificate,
-    ca_key: PrivateKey,
+    issuers: Sequence[x509.Certificate],
+    ca_key: CaKey,
     names: list[x509.GeneralName],
     now: datetime,
 ) -> None:
+    ca = issuers[0]
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Session Manager Broker")])
     end = min(now + LEAF_LIFETIME, ca.not_valid_after_utc)
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
-    authority = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(
-        ca.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    )
+    authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca.public_key())  # type: ignore[arg-type]  # RSA or EC
     certificate = (
         _builder(name, ca.subject, key, x509.random_serial_number(), (now, end))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
@@ -215,9 +245,8 @@ def _new_leaf(
         .add_extension(authority, critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    chain = b"".join(each.public_bytes(serialization.Encoding.PEM) for each in (certificate, ca))
     _write(files.key_file, _pem(key), 0o600)
-    _write(files.chain_file, chain, 0o644)
+    _write(files.chain_file, pem_of((certificate, *issuers)), 0o644)
     logger.info("Made a server certificate, valid until %s.", certificate.not_valid_after_utc.date())
 
 

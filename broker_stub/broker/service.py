@@ -13,7 +13,6 @@ import logging
 import os
 import secrets
 import socket
-import ssl
 import stat
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -21,12 +20,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from broker_stub.broker import certificates
 from broker_stub.broker.admin import admin_app, socket_path
 from broker_stub.broker.agents import AgentChannels
 from broker_stub.broker.coordinator import Coordinator, utc_now
 from broker_stub.broker.events import Rules
 from broker_stub.broker.http_api import ApiRules, Health, HttpApi
+from broker_stub.broker.key_stores import KeyStoreError
+from broker_stub.broker.listener_tls import ListenerTls
 from broker_stub.broker.listeners import Listener, ListenError, local_url, open_socket, short_path
 from broker_stub.broker.live_stream import LiveStream
 from broker_stub.broker.oauth import Tokens
@@ -156,10 +156,9 @@ class Broker:
         await stack.enter_async_context(self._running(self.coordinator.run()))
         stack.push_async_callback(self.coordinator.settle)
 
-        files = certificates.prepare(path, self._names(), self._now())
-        client_tls, agent_tls = certificates.server_context(files), certificates.server_context(files)
-        await stack.enter_async_context(self._running(self._renew((client_tls, agent_tls))))
-        self.ca_file = files.ca_file
+        self.tls = self._prepared_tls()
+        await stack.enter_async_context(self._running(self._renew()))
+        self.ca_file = self.tls.ca_file
         self.client_url, self.agent_url = local_url(client_socket), local_url(agent_socket)
 
         admin_name = stack.enter_context(short_path(socket_path(path)))
@@ -168,9 +167,9 @@ class Broker:
         stack.push_async_callback(self._stop_listeners)
         await self._serve(Listener.for_local(admin_app(self.tokens), admin_name, grace_s))
         socket_path(path).chmod(0o600)
-        await self._serve(Listener.for_tls(self.client_app, client_tls, grace_s), client_socket)
+        await self._serve(Listener.for_tls(self.client_app, self.tls.client, grace_s), client_socket)
         await self._serve(
-            Listener.for_tls(self.agent_app, agent_tls, grace_s, with_channel=True), agent_socket
+            Listener.for_tls(self.agent_app, self.tls.agent, grace_s, with_channel=True), agent_socket
         )
 
     # -------------------------------------------------------------- parts
@@ -237,21 +236,18 @@ class Broker:
         """How many requests wait for their answer, open channels of agents included."""
         return sum(len(listener.server_state.tasks) for listener, _ in self._listeners)
 
-    def _names(self) -> list[str]:
-        return certificates.local_names(self._settings.tls.extra_names)
+    def _prepared_tls(self) -> ListenerTls:
+        try:
+            return ListenerTls(self._settings, self._now)
+        except KeyStoreError as error:
+            raise SettingsError([str(error)]) from None
 
-    async def _renew(self, contexts: tuple[ssl.SSLContext, ...]) -> None:
-        """Look now and then whether the certificate is old; new connections get the new one."""
+    async def _renew(self) -> None:
+        """Look now and then whether a certificate is old or changed; new connections get the new one."""
         while True:
+            self.tls.warn_of_ends()
             await asyncio.sleep(_RENEWAL_LOOK_S)
-            path = self._settings.files.working_path
-            try:
-                files = await asyncio.to_thread(certificates.prepare, path, self._names(), self._now())
-            except OSError as error:
-                logger.warning("The server certificate cannot be renewed: %s.", error)
-                continue
-            for context in contexts:
-                context.load_cert_chain(files.chain_file, files.key_file)
+            await asyncio.to_thread(self.tls.renew)
 
     # -------------------------------------------------------------- running
 

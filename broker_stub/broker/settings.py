@@ -1,17 +1,21 @@
 """The broker's settings, nested by topic, with the keys of `session-manager-broker.properties` as aliases.
 
-`settings_file` reads the file and says what is unknown, without effect here or
-refused. Each field's docstring is its documentation. Values are read at start
-only; what is read but does nothing yet is listed in `settings_file.NOT_YET`.
+`settings_keys` says what becomes of every key, `settings_file` reads the file. Each
+field's docstring is its documentation. Fields marked `LIVE` follow the file while
+the broker runs, when it is told to read it again; the others need a restart.
 """
 
 import ipaddress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, SecretStr
 
 SERVICE_PATH = Path("/var/lib/dcvsmbroker")
+SERVICE_LOG_PATH = Path("/var/log/dcv-session-manager-broker")
+
+LIVE: dict[str, JsonValue] = {"live": True}
+"""Marks a field that a running broker can change."""
 
 
 def _boolean(value: Any) -> Any:
@@ -88,47 +92,76 @@ class ClientApi(Topic):
     """Port for API clients; 0 lets the system choose."""
     bind_host: Address = Field(default="0.0.0.0", alias="client-to-broker-connector-bind-host")  # noqa: S104  documented default
     """Address to listen on; `::` takes both families."""
-    enable_api_yaml: Switch = Field(default=True, alias="enable-api-yaml")
+    key_store_file: Path | None = Field(default=None, alias="client-to-broker-connector-key-store-file")
+    """Key store (PKCS#12 or PEM) with the listener's certificate; none: a generated one."""
+    key_store_pass: SecretStr | None = Field(default=None, alias="client-to-broker-connector-key-store-pass")
+    """Its password."""
+    enable_api_yaml: Switch = Field(default=True, alias="enable-api-yaml", json_schema_extra=LIVE)
     """Serve the API definition at `/dcv-session-manager-api.yaml`."""
     live_changes: Switch = Field(default=True, alias="ext-live-changes")
     """Tell consoles of changes as they happen, at a path of our own that `/health` announces."""
-    max_requests_per_second: Whole = Field(default=1000, ge=1, alias="max-api-requests-per-second")
+    max_requests_per_second: Whole = Field(
+        default=1000, ge=1, alias="max-api-requests-per-second", json_schema_extra=LIVE
+    )
     """Requests per second and caller address; those above are answered 429."""
-    throttle_by_forwarded_for: Switch = Field(default=False, alias="enable-throttling-forwarded-for-header")
+    throttle_by_forwarded_for: Switch = Field(
+        default=False, alias="enable-throttling-forwarded-for-header", json_schema_extra=LIVE
+    )
     """Take the caller address for throttling from `X-Forwarded-For`."""
-    screenshot_max_width: Whole = Field(default=160, ge=1, alias="session-screenshot-max-width")
+    screenshot_max_width: Whole = Field(
+        default=160, ge=1, alias="session-screenshot-max-width", json_schema_extra=LIVE
+    )
     """Width of a screenshot when the request gives none."""
-    screenshot_max_height: Whole = Field(default=100, ge=1, alias="session-screenshot-max-height")
+    screenshot_max_height: Whole = Field(
+        default=100, ge=1, alias="session-screenshot-max-height", json_schema_extra=LIVE
+    )
     """Height of a screenshot when the request gives none."""
-    screenshot_format: ImageFormat = Field(default="png", alias="session-screenshot-format")
+    screenshot_format: ImageFormat = Field(
+        default="png", alias="session-screenshot-format", json_schema_extra=LIVE
+    )
     """`png` or `jpeg`."""
 
 
 class Sessions(Topic):
     """How sessions are created, and how long records of them stay."""
 
-    queue_max_size: Whole = Field(default=1000, ge=0, alias="create-sessions-queue-max-size")
+    queue_max_size: Whole = Field(
+        default=1000, ge=0, alias="create-sessions-queue-max-size", json_schema_extra=LIVE
+    )
     """Create requests that may wait for a server."""
-    queue_max_time_s: Whole = Field(default=1800, ge=1, alias="create-sessions-queue-max-time-seconds")
+    queue_max_time_s: Whole = Field(
+        default=1800, ge=1, alias="create-sessions-queue-max-time-seconds", json_schema_extra=LIVE
+    )
     """How long one may wait."""
-    retries_on_failure: Whole = Field(default=2, ge=0, alias="create-sessions-number-of-retries-on-failure")
+    retries_on_failure: Whole = Field(
+        default=2, ge=0, alias="create-sessions-number-of-retries-on-failure", json_schema_extra=LIVE
+    )
     """Further attempts after a creation failed on a host."""
-    autorun_arguments_max: Whole = Field(default=50, ge=0, alias="autorun-file-arguments-max-size")
+    autorun_arguments_max: Whole = Field(
+        default=50, ge=0, alias="autorun-file-arguments-max-size", json_schema_extra=LIVE
+    )
     """Most entries of `AutorunFileArguments`."""
     autorun_argument_length_max: Whole = Field(
-        default=150, ge=0, alias="autorun-file-arguments-max-argument-length"
+        default=150, ge=0, alias="autorun-file-arguments-max-argument-length", json_schema_extra=LIVE
     )
     """Most characters of one of them."""
-    connection_token_minutes: Whole = Field(default=60, ge=1, alias="connect-session-token-duration-minutes")
+    connection_token_minutes: Whole = Field(
+        default=60, ge=1, alias="connect-session-token-duration-minutes", json_schema_extra=LIVE
+    )
     """How long a connection token stays valid."""
-    deleted_kept_s: Whole = Field(default=3600, ge=0, alias="delete-session-duration-seconds")
+    deleted_kept_s: Whole = Field(
+        default=3600, ge=0, alias="delete-session-duration-seconds", json_schema_extra=LIVE
+    )
     """How long a deleted session is still described."""
     unreachable_server_kept_s: Whole = Field(
-        default=1800, ge=60, alias="seconds-before-deleting-unreachable-dcv-server"
+        default=1800, ge=60, alias="seconds-before-deleting-unreachable-dcv-server", json_schema_extra=LIVE
     )
     """How long a server is still described after its agent was lost."""
     unreachable_sessions_kept_s: Whole | None = Field(
-        default=None, ge=0, alias="seconds-before-deleting-sessions-unreachable-server"
+        default=None,
+        ge=0,
+        alias="seconds-before-deleting-sessions-unreachable-server",
+        json_schema_extra=LIVE,
     )
     """The same for the sessions of such a server; not set: they go with their server."""
 
@@ -161,6 +194,10 @@ class AgentListener(Topic):
     """Port for agents; 0 lets the system choose."""
     bind_host: Address = Field(default="0.0.0.0", alias="agent-to-broker-connector-bind-host")  # noqa: S104  documented default
     """Address to listen on."""
+    key_store_file: Path | None = Field(default=None, alias="agent-to-broker-connector-key-store-file")
+    """Key store (PKCS#12 or PEM) with the listener's certificate; none: a generated one."""
+    key_store_pass: SecretStr | None = Field(default=None, alias="agent-to-broker-connector-key-store-pass")
+    """Its password."""
     loss_grace_s: Whole = Field(default=15, ge=0, alias="ext-agent-loss-grace-seconds")
     """Time between a lost channel and `UNREACHABLE_AGENT`."""
 
@@ -174,8 +211,18 @@ class Gateway(Topic):
     """Its port."""
     bind_host: Address = Field(default="0.0.0.0", alias="gateway-to-broker-connector-bind-host")  # noqa: S104  documented default
     """Address to listen on."""
+    key_store_file: Path | None = Field(default=None, alias="gateway-to-broker-connector-key-store-file")
+    """Key store (PKCS#12 or PEM) with the listener's certificate; none: a generated one."""
+    key_store_pass: SecretStr | None = Field(default=None, alias="gateway-to-broker-connector-key-store-pass")
+    """Its password."""
     require_client_certificate: Switch = Field(default=False, alias="enable-tls-client-auth-gateway")
-    """Ask the gateway for a certificate."""
+    """Refuse a gateway that shows no certificate of the trust store."""
+    trust_store_file: Path | None = Field(default=None, alias="gateway-to-broker-connector-trust-store-file")
+    """The CAs (PKCS#12 or PEM) whose certificates gateways may show."""
+    trust_store_pass: SecretStr | None = Field(
+        default=None, alias="gateway-to-broker-connector-trust-store-pass"
+    )
+    """Its password."""
 
 
 class Tls(Topic):
@@ -183,6 +230,10 @@ class Tls(Topic):
 
     extra_names: Names = Field(default=(), alias="ext-tls-extra-names")
     """More host names and addresses for the certificate."""
+    ca_cert_file: Path | None = Field(default=None, alias="ext-tls-ca-cert-file")
+    """CA certificate (PEM) that signs the generated certificates, instead of a generated CA."""
+    ca_key_file: Path | None = Field(default=None, alias="ext-tls-ca-key-file")
+    """Its private key (PEM, not encrypted)."""
 
 
 class Running(Topic):
@@ -190,7 +241,9 @@ class Running(Topic):
 
     shutdown_grace_s: Whole = Field(default=10, ge=0, alias="ext-shutdown-grace-seconds")
     """How long requests under way may take after SIGTERM."""
-    log_level: LogLevel = Field(default="info", alias="ext-log-level")
+    log_path: Path = Field(default=SERVICE_LOG_PATH, alias="ext-log-path")
+    """Folder of `broker.log` and `audit.log`; with a working path of one's own: `log` in it."""
+    log_level: LogLevel = Field(default="info", alias="ext-log-level", json_schema_extra=LIVE)
     """Least severity that is logged."""
     log_format: Literal["text", "json"] = Field(default="text", alias="ext-log-format")
     """`json` for one object per line."""

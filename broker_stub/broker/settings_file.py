@@ -1,27 +1,43 @@
 """Reads `session-manager-broker.properties` into `Settings`; reports all that is wrong at once.
 
-All 63 keys of the original product are recognised, each with its treatment:
-honoured, mapped to another mechanism, or ignored with one warning. Keys that a
-later version will honour are refused or warned about, never silently dropped.
+What a key means stands in `settings_keys` and `settings`. Where each value came
+from is kept, for `show-config`. Files that keys name are looked at in
+`key_stores`, as their contents are part of what can be wrong.
 """
 
-import difflib
 import getpass
 import ipaddress
 import os
 import socket
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 from pydantic import ValidationError
-from pydantic.fields import FieldInfo
 
 from broker_stub.broker import properties
-from broker_stub.broker.settings import SERVICE_PATH, Settings, Topic
+from broker_stub.broker.settings import SERVICE_PATH, Settings
+from broker_stub.broker.settings_keys import (
+    DELETED_HOURS,
+    DELETED_SECONDS,
+    DISCOVERY_ADDRESSES,
+    ENABLE_PERSISTENCE,
+    FIELDS,
+    IGNORED,
+    KNOWN_KEYS,
+    LOG_PATH,
+    ONE_BROKER,
+    PERSISTENCE_DB,
+    REFUSED,
+    UNREACHABLE_SESSIONS,
+    WORKING_PATH,
+    fold,
+    is_secret,
+    unknown_key,
+)
 
 DEFAULT_FILE = Path("/etc/dcv-session-manager-broker/session-manager-broker.properties")
 SERVICE_USER = "dcvsmbroker"
@@ -37,98 +53,38 @@ class SettingsError(Exception):
 
 @dataclass(slots=True)
 class Loaded:
-    """Settings with what should be said about the file they came from."""
+    """Settings with where they came from and what should be said about it.
+
+    Attributes:
+        settings: The values.
+        warnings: Sentences to log.
+        values: What was given, by key, secrets included.
+        lines: The line of each key in the file.
+        file: The file they came from, if from one.
+    """
 
     settings: Settings
     warnings: list[str] = field(default_factory=list)
+    values: dict[str, str] = field(default_factory=dict, repr=False)
+    lines: dict[str, int] = field(default_factory=dict)
+    file: Path | None = None
 
 
-IGNORED = {
-    "broker-java-home": "no Java is used",
-    "broker-to-broker-port": "a single broker needs no port for others",
-    "broker-to-broker-bind-host": "a single broker needs no port for others",
-    "broker-to-broker-discovery-port": "a single broker needs no discovery",
-    "broker-to-broker-distributed-memory-max-size-mb": "the store is a database file",
-    "broker-to-broker-key-store-file": "a single broker needs no port for others",
-    "broker-to-broker-key-store-pass": "a single broker needs no port for others",
-    "broker-to-broker-connection-login": "a single broker needs no port for others",
-    "broker-to-broker-connection-pass": "a single broker needs no port for others",
-    "cli-to-broker-port": "the administration command uses a socket file in the working path",
-    "enable-cloud-watch-metrics": "metrics are not sent to CloudWatch",
-    "cloud-watch-region": "metrics are not sent to CloudWatch",
-    "dynamodb-region": "DynamoDB is not used",
-    "dynamodb-table-rcu": "DynamoDB is not used",
-    "dynamodb-table-wcu": "DynamoDB is not used",
-    "dynamodb-table-name-prefix": "DynamoDB is not used",
-}
-"""Keys of the original product that have no effect here, with the reason that is logged."""
-
-NOT_YET = {
-    "enable-gateway": "this version has no session resolver",
-    "enable-tls-client-auth-gateway": "this version has no session resolver",
-    "gateway-to-broker-connector-key-store-file": "this version has no session resolver",
-    "gateway-to-broker-connector-trust-store-file": "this version has no session resolver",
-    "ext-external-auth-issuers": "this version takes no tokens of external servers",
-    "ext-external-auth-audiences": "this version takes no tokens of external servers",
-    "ext-external-auth-required-scopes": "this version takes no tokens of external servers",
-    "ext-metrics-bind": "this version has no metrics listener",
-    "ext-metrics-port": "this version has no metrics listener",
-    "ext-log-format": "this version logs text only",
-}
-"""Keys that are read and checked but do nothing in this version, with the reason that is logged."""
-
-_KEY_STORES = "key stores cannot be read by this version; remove the key to use generated certificates"
-_ONE_BROKER = "this version runs as a single broker; remove the key"
-
-REFUSED = {
-    "client-to-broker-connector-key-store-file": _KEY_STORES,
-    "agent-to-broker-connector-key-store-file": _KEY_STORES,
-    "broker-to-broker-discovery-multicast-group": _ONE_BROKER,
-    "broker-to-broker-discovery-multicast-port": _ONE_BROKER,
-    "broker-to-broker-discovery-aws-region": _ONE_BROKER,
-    "broker-to-broker-discovery-aws-alb-target-group-arn": _ONE_BROKER,
-    "ext-tls-ca-cert-file": "this version signs certificates with its own CA only; remove the key",
-    "ext-tls-ca-key-file": "this version signs certificates with its own CA only; remove the key",
-}
-"""Keys whose effect would be missed badly: a value for one stops the start."""
-
-_SILENT = {
-    # Parts of a key refused or warned about above; files carry them along.
-    "client-to-broker-connector-key-store-pass",
-    "agent-to-broker-connector-key-store-pass",
-    "gateway-to-broker-connector-key-store-pass",
-    "gateway-to-broker-connector-trust-store-pass",
-    "jdbc-connection-url",
-    "jdbc-user",
-    "jdbc-password",
-}
-_READ_HERE = {
-    "broker-to-broker-discovery-addresses",
-    "delete-session-duration-hours",
-    "enable-persistence",
-    "persistence-db",
-}
-_SECRET_ENDINGS = ("-pass", "-password")
+def _no_check(_values: Mapping[str, str]) -> list[str]:
+    return []
 
 
-def _fields() -> dict[str, tuple[str, FieldInfo]]:
-    found: dict[str, tuple[str, FieldInfo]] = {}
-    for topic, topic_field in Settings.model_fields.items():
-        model: type[Topic] = type(topic_field.default)
-        found.update({str(info.alias): (topic, info) for info in model.model_fields.values()})
-    return found
-
-
-_FIELDS = _fields()
-KNOWN_KEYS = frozenset(_FIELDS) | NOT_YET.keys() | IGNORED.keys() | REFUSED.keys() | _SILENT | _READ_HERE
-
-
-def load_file(path: Path, allow_insecure: bool = False) -> Loaded:
+def load_file(
+    path: Path,
+    allow_insecure: bool = False,
+    check: Callable[[Mapping[str, str]], list[str]] = _no_check,
+) -> Loaded:
     """Read the configuration file.
 
     Args:
         path: The properties file.
         allow_insecure: Start although others may read or write the file.
+        check: Finds problems that are not in the values themselves, such as files they name.
 
     Returns:
         The settings and the warnings to log.
@@ -142,20 +98,25 @@ def load_file(path: Path, allow_insecure: bool = False) -> Loaded:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise SettingsError([f"The configuration file {path} cannot be read: {reason}."]) from None
-    pairs, warnings = _last_values(properties.parse(text))
-    loaded, problems = _settings_of(pairs)
+    pairs = properties.parse(text)
+    values, warnings = _last_values(pairs)
+    loaded, problems = _settings_of(values)
+    problems += check({key: value.strip() for key, value in values.items() if value.strip()})
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
         sentence = (
             f"The configuration file {path} has mode {mode:04o}: "
             "only its owner may write it and others must have no access."
         )
-        if allow_insecure or (loaded and loaded.settings.files.allow_insecure_config):
+        if allow_insecure or values.get("ext-allow-insecure-config", "").strip().lower() == "true":
             warnings.append(sentence)
         else:
             problems.insert(0, f"{sentence} Use chmod 640, or --allow-insecure-config.")
     if problems or loaded is None:
         raise SettingsError(problems)
-    return Loaded(loaded.settings, warnings + loaded.warnings)
+    loaded.warnings = warnings + loaded.warnings
+    loaded.lines = {fold(pair.key): pair.line for pair in pairs}
+    loaded.file = path
+    return loaded
 
 
 def load_values(values: Mapping[str, str]) -> Loaded:
@@ -174,67 +135,50 @@ def _last_values(pairs: Iterable[properties.Property]) -> tuple[dict[str, str], 
     values: dict[str, str] = {}
     warnings = []
     for pair in pairs:
-        key = _fold_aws(pair.key)
+        key = fold(pair.key)
         if key in values:
             warnings.append(f"{key} is set again on line {pair.line}; the last value counts.")
         values[key] = pair.value
     return values, warnings
 
 
-def _fold_aws(key: str) -> str:
-    # Published pages print both `-aws-` and `-AWS-`.
-    start = key.lower().find("-aws-")
-    return key if start < 0 else key[:start] + "-aws-" + key[start + 5 :]
-
-
-def _settings_of(values: dict[str, str]) -> tuple[Loaded | None, list[str]]:
-    values = {_fold_aws(key): value.strip() for key, value in values.items() if value.strip()}
-    warnings = [_unknown(key) for key in values if key not in KNOWN_KEYS]
+def _settings_of(given: Mapping[str, str]) -> tuple[Loaded | None, list[str]]:
+    values = {fold(key): value.strip() for key, value in given.items() if value.strip()}
+    asked = dict(values)
+    warnings = [unknown_key(key) for key in values if key not in KNOWN_KEYS]
     warnings += [f"{key} has no effect: {IGNORED[key]}." for key in values if key in IGNORED]
-    warnings += [
-        f"{key} has no effect yet: {NOT_YET[key]}."
-        for key in values
-        if key in NOT_YET and _acts(key, values[key])
-    ]
     problems = [f"{key}: {REFUSED[key]}." for key in values if key in REFUSED]
-    problems += _discovery_problems(values) + _persistence_problems(values)
+    problems += _discovery_problems(values) + _persistence_problems(values) + _pair_problems(values)
     warnings += _deleted_kept(values)
-    warnings += _working_path(values)
+    warnings += _paths(values)
     settings, invalid = _validated(values)
     problems += invalid
     if settings is None:
         return None, problems
-    sessions = settings.sessions
-    limit = sessions.unreachable_server_kept_s
-    if (sessions.unreachable_sessions_kept_s or 0) > limit:
-        warnings.append(
-            f"seconds-before-deleting-sessions-unreachable-server is limited to {limit}, "
-            "when the server itself goes."
-        )
-        limited = sessions.model_copy(update={"unreachable_sessions_kept_s": limit})
-        settings = settings.model_copy(update={"sessions": limited})
+    settings, limited = _limited(settings)
+    warnings += limited
     if not settings.authorization.enable_authorization:
         warnings.append(
             "ATTENTION: enable-authorization is false, so anybody who reaches the port may do everything."
         )
-    return Loaded(settings, warnings), problems
+    return Loaded(settings, warnings, asked), problems
 
 
-def _acts(key: str, value: str) -> bool:
-    """Whether a key that does nothing yet would do something with this value."""
-    return value.lower() not in ("false", "0") and not (key == "ext-log-format" and value == "text")
-
-
-def _unknown(key: str) -> str:
-    near = difflib.get_close_matches(key, KNOWN_KEYS, n=1)
-    return f"Unknown key {key}" + (f"; did you mean {near[0]}?" if near else ".")
+def _limited(settings: Settings) -> tuple[Settings, list[str]]:
+    sessions = settings.sessions
+    limit = sessions.unreachable_server_kept_s
+    if (sessions.unreachable_sessions_kept_s or 0) <= limit:
+        return settings, []
+    limited = sessions.model_copy(update={"unreachable_sessions_kept_s": limit})
+    warning = f"{UNREACHABLE_SESSIONS} is limited to {limit}, when the server itself goes."
+    return settings.model_copy(update={"sessions": limited}), [warning]
 
 
 def _validated(values: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
     by_topic: dict[str, dict[str, Any]] = {}
     for key, value in values.items():
-        if key in _FIELDS:
-            by_topic.setdefault(_FIELDS[key][0], {})[key] = value
+        if key in FIELDS:
+            by_topic.setdefault(FIELDS[key][0], {})[key] = value
     try:
         return Settings.model_validate(by_topic), []
     except ValidationError as error:
@@ -242,59 +186,91 @@ def _validated(values: Mapping[str, str]) -> tuple[Settings | None, list[str]]:
 
 
 def _problem(key: str, values: Mapping[str, str], message: str) -> str:
-    shown = "(hidden)" if key.endswith(_SECRET_ENDINGS) else repr(values.get(key, ""))
+    shown = "(hidden)" if is_secret(key) else repr(values.get(key, ""))
     # pydantic writes "Value error, must be true or false" and "Input should be less than ...".
     reason = message.removeprefix("Value error, ").replace("Input should be", "must be")
     return f"{key} = {shown}: {reason}."
 
 
 def _deleted_kept(values: dict[str, str]) -> list[str]:
-    hours = values.pop("delete-session-duration-hours", None)
+    hours = values.pop(DELETED_HOURS, None)
     if hours is None:
         return []
-    seconds_key = "delete-session-duration-seconds"
-    if seconds_key in values:
-        return [f"delete-session-duration-hours has no effect: {seconds_key} is set too."]
+    if DELETED_SECONDS in values:
+        return [f"{DELETED_HOURS} has no effect: {DELETED_SECONDS} is set too."]
     # A value that is no number stays as it is and is reported under the newer name.
-    values[seconds_key] = str(int(hours) * 3600) if hours.isascii() and hours.isdecimal() else hours
-    return [f"delete-session-duration-hours is the older form of {seconds_key}."]
+    values[DELETED_SECONDS] = str(int(hours) * 3600) if hours.isascii() and hours.isdecimal() else hours
+    return [f"{DELETED_HOURS} is the older form of {DELETED_SECONDS}."]
 
 
-def _working_path(values: dict[str, str]) -> list[str]:
-    key = "session-manager-working-path"
-    if key in values:
-        return []
-    is_service = os.geteuid() == 0 or getpass.getuser() == SERVICE_USER
-    chosen = SERVICE_PATH if is_service else platformdirs.user_state_path(SERVICE_USER)
-    values[key] = str(chosen)
-    return [f"{key} is not set; using {chosen}, never the temporary folder."]
+def _paths(values: dict[str, str]) -> list[str]:
+    warnings = []
+    if WORKING_PATH not in values:
+        is_service = os.geteuid() == 0 or getpass.getuser() == SERVICE_USER
+        chosen = SERVICE_PATH if is_service else platformdirs.user_state_path(SERVICE_USER)
+        values[WORKING_PATH] = str(chosen)
+        warnings.append(f"{WORKING_PATH} is not set; using {chosen}, never the temporary folder.")
+    path = Path(values[WORKING_PATH])
+    if path != SERVICE_PATH:
+        # Several brokers of one host, as in demonstrations, must not write to one log.
+        values.setdefault(LOG_PATH, str(path / "log"))
+    return warnings
 
 
 def _persistence_problems(values: Mapping[str, str]) -> list[str]:
-    if values.get("enable-persistence", "false").lower() not in ("true", "false"):
-        return [f"enable-persistence = {values['enable-persistence']!r}: must be true or false."]
-    if values.get("enable-persistence", "false").lower() == "false":
-        return []
-    database = values.get("persistence-db", "")
-    if database == "sqlite":
+    enabled = values.get(ENABLE_PERSISTENCE, "false").lower()
+    if enabled not in ("true", "false"):
+        return [f"{ENABLE_PERSISTENCE} = {values[ENABLE_PERSISTENCE]!r}: must be true or false."]
+    database = values.get(PERSISTENCE_DB, "")
+    if enabled == "false" or database == "sqlite":
         return []
     return [
-        f"persistence-db = {database!r}: this version keeps its data in SQLite in the working path; "
-        "set enable-persistence = false, or persistence-db = sqlite."
+        f"{PERSISTENCE_DB} = {database!r}: this version keeps its data in SQLite in the working path; "
+        f"set {ENABLE_PERSISTENCE} = false, or {PERSISTENCE_DB} = sqlite."
     ]
+
+
+def _pair_problems(values: Mapping[str, str]) -> list[str]:
+    """Keys that are of use only together."""
+    problems = []
+    certificate, key = "ext-tls-ca-cert-file", "ext-tls-ca-key-file"
+    if (certificate in values) != (key in values):
+        missing, given = (key, certificate) if certificate in values else (certificate, key)
+        problems.append(f"{given} needs {missing} beside it.")
+    trust_store = "gateway-to-broker-connector-trust-store-file"
+    asks = values.get("enable-tls-client-auth-gateway", "").lower() == "true"
+    is_open = values.get("enable-gateway", "").lower() == "true"
+    if asks and is_open and trust_store not in values:
+        problems.append(
+            f"enable-tls-client-auth-gateway needs {trust_store}; "
+            "dcv-session-manager-broker gen-gateway-certificates makes one."
+        )
+    return problems
 
 
 def _discovery_problems(values: Mapping[str, str]) -> list[str]:
-    key = "broker-to-broker-discovery-addresses"
-    hosts = [
-        part.strip().rpartition(":")[0].strip("[]") for part in values.get(key, "").split(",") if part.strip()
-    ]
+    parts = [part.strip() for part in values.get(DISCOVERY_ADDRESSES, "").split(",")]
+    hosts = [part.rpartition(":")[0].strip("[]") if ":" in part else part for part in parts if part]
     others = [host for host in hosts if not _is_own(host)]
-    return [f"{key} names another broker ({', '.join(others)}): {_ONE_BROKER}."] if others else []
+    if not others:
+        return []
+    return [f"{DISCOVERY_ADDRESSES} names another broker ({', '.join(others)}): {ONE_BROKER}."]
 
 
 def _is_own(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host.lower() in ("localhost", socket.gethostname().lower())
+        return host.lower() in ("localhost", socket.gethostname().lower(), socket.getfqdn().lower())
+    return address.is_loopback or _is_address_of_this_host(address)
+
+
+def _is_address_of_this_host(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether a socket can be bound to it, which the system allows for its own addresses only."""
+    family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True

@@ -1,44 +1,16 @@
-"""Settings from the properties file: keys, defaults, warnings, refusals (B1 to B7, B12)."""
+"""Settings from the properties file: keys, defaults, warnings, refusals."""
 
+import socket
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from broker_stub.broker.key_stores import problems_of
 from broker_stub.broker.settings import Settings
-from broker_stub.broker.settings_file import IGNORED, KNOWN_KEYS, SettingsError, load_file, load_values
-
-# As installers write it: what the shipped file sets, with other discovery forms and databases commented out.
-UPSTREAM = """
-# session manager working path
-session-manager-working-path = /var/lib/dcvsmbroker
-# enable-api-yaml = true
-client-to-broker-connector-https-port = 8446
-client-to-broker-connector-bind-host = 0.0.0.0
-agent-to-broker-connector-https-port = 8445
-agent-to-broker-connector-bind-host = 0.0.0.0
-enable-gateway = true
-gateway-to-broker-connector-https-port = 8447
-gateway-to-broker-connector-bind-host = 0.0.0.0
-enable-authorization-server = true
-enable-authorization = true
-enable-agent-authorization = true
-broker-to-broker-port = 47100
-cli-to-broker-port = 47200
-broker-to-broker-bind-host = 0.0.0.0
-broker-to-broker-discovery-port = 47500
-broker-to-broker-discovery-addresses = 127.0.0.1:47500
-# broker-to-broker-discovery-multicast-group = 127.0.0.1
-# broker-to-broker-discovery-AWS-region = us-east-1
-broker-to-broker-distributed-memory-max-size-mb = 4096
-broker-to-broker-connection-login = dcvsm-user
-broker-to-broker-connection-pass = dcvsm-pass
-enable-persistence = false
-# persistence-db = dynamodb
-delete-session-duration-hours = 0
-connect-session-token-duration-minutes = 1440
-metrics-fleet-name-dimension = default
-enable-cloud-watch-metrics = false
-"""
+from broker_stub.broker.settings_file import SettingsError, load_file, load_values
+from broker_stub.broker.settings_keys import IGNORED, KNOWN_KEYS, MAPPED, REFUSED, Treatment, treatment_of
+from tests.broker.installed_settings import INSTALLED
 
 
 def write(folder: Path, text: str, mode: int = 0o640) -> Path:
@@ -54,8 +26,10 @@ def problems(**values: str) -> list[str]:
     return caught.value.problems
 
 
-def test_b1_a_file_of_the_original_product_loads(tmp_path: Path) -> None:
-    loaded = load_file(write(tmp_path, UPSTREAM))
+@pytest.mark.covers("B1")
+def test_a_file_of_the_original_product_loads(tmp_path: Path) -> None:
+    """A file as installers of the original product write it loads without an error and keeps its values."""
+    loaded = load_file(write(tmp_path, INSTALLED))
     settings = loaded.settings
     assert settings.client.https_port == 8446
     assert settings.sessions.connection_token_minutes == 1440
@@ -63,21 +37,27 @@ def test_b1_a_file_of_the_original_product_loads(tmp_path: Path) -> None:
     assert not any("Unknown" in warning for warning in loaded.warnings)
 
 
-def test_b2_all_63_keys_are_known_and_ignored_ones_warn_once() -> None:
+@pytest.mark.covers("B2")
+def test_all_63_keys_are_known_and_ignored_ones_warn_once() -> None:
+    """Every key of the original product is known; each without effect here gets exactly one warning."""
     assert sum(not key.startswith("ext-") for key in KNOWN_KEYS) == 63
     warnings = load_values(dict.fromkeys(IGNORED, "1")).warnings
     for key in IGNORED:
         assert sum(warning.startswith(f"{key} has no effect") for warning in warnings) == 1
 
 
-def test_b2_an_unknown_key_warns_with_the_nearest_known_one() -> None:
+@pytest.mark.covers("B2")
+def test_an_unknown_key_warns_with_the_nearest_known_one() -> None:
+    """An unknown key warns with the nearest known one and does not stop the start."""
     warnings = load_values({"create-session-queue-max-size": "3"}).warnings
     assert (
         "Unknown key create-session-queue-max-size; did you mean create-sessions-queue-max-size?" in warnings
     )
 
 
-def test_b3_all_problems_are_reported_together() -> None:
+@pytest.mark.covers("B3")
+def test_all_problems_are_reported_together() -> None:
+    """Everything wrong with the values is reported at once, with key, value and what would be right."""
     found = problems(
         client_to_broker_connector_https_port="70000",
         enable_authorization="perhaps",
@@ -94,7 +74,9 @@ def test_b3_all_problems_are_reported_together() -> None:
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o660, 0o602])
-def test_b4_a_file_others_can_use_stops_the_start(tmp_path: Path, mode: int) -> None:
+@pytest.mark.covers("B4")
+def test_a_file_others_can_use_stops_the_start(tmp_path: Path, mode: int) -> None:
+    """A file that others can read, or its group can write, stops the start unless that is allowed."""
     path = write(tmp_path, "enable-gateway = false", mode)
     with pytest.raises(SettingsError, match=f"mode {mode:04o}"):
         load_file(path)
@@ -103,7 +85,9 @@ def test_b4_a_file_others_can_use_stops_the_start(tmp_path: Path, mode: int) -> 
     assert any(f"mode {mode:04o}" in warning for warning in load_file(path).warnings)
 
 
-def test_b5_the_older_key_works_alone_and_loses_against_the_newer() -> None:
+@pytest.mark.covers("B5")
+def test_the_older_key_works_alone_and_loses_against_the_newer() -> None:
+    """The retention of deleted sessions in hours works alone and loses against the one in seconds."""
     hours, seconds = "delete-session-duration-hours", "delete-session-duration-seconds"
     assert load_values({hours: "2"}).settings.sessions.deleted_kept_s == 7200
     both = load_values({hours: "2", seconds: "5"})
@@ -111,18 +95,30 @@ def test_b5_the_older_key_works_alone_and_loses_against_the_newer() -> None:
     assert any(hours in warning for warning in both.warnings)
 
 
-def test_b6_unreachable_servers_stay_at_least_a_minute() -> None:
+@pytest.mark.covers("B6")
+def test_unreachable_servers_stay_at_least_a_minute() -> None:
+    """Unreachable servers are kept for at least 60 seconds: 59 is refused, 60 accepted."""
     key = "seconds_before_deleting_unreachable_dcv_server"
     assert "greater than or equal to 60" in problems(**{key: "59"})[0]
     assert load_values({key.replace("_", "-"): "60"}).settings.sessions.unreachable_server_kept_s == 60
 
 
-def test_b12_a_wrong_secret_is_not_shown() -> None:
-    found = problems(
-        agent_to_broker_connector_key_store_file="x.p12", agent_to_broker_connector_key_store_pass="s3cr3t"
+@pytest.mark.covers("B12")
+def test_a_wrong_secret_is_not_shown(tmp_path: Path) -> None:
+    """The password of a store does not appear in the sentence about the store."""
+    (tmp_path / "x.p12").write_bytes(b"\x30\x82nonsense")
+    path = write(
+        tmp_path,
+        f"agent-to-broker-connector-key-store-file = {tmp_path / 'x.p12'}\n"
+        "agent-to-broker-connector-key-store-pass = s3cr3t\n"
+        "client-to-broker-connector-https-port = many\n",
     )
-    assert len(found) == 1
-    assert "s3cr3t" not in found[0]
+    with pytest.raises(SettingsError) as caught:
+        load_file(path, check=lambda values: problems_of(values, datetime.now(UTC)))
+    assert len(caught.value.problems) == 2
+    assert "the password is wrong" in str(caught.value)
+    assert "s3cr3t" not in str(caught.value)
+    assert "s3cr3t" not in repr(load_values({"agent-to-broker-connector-key-store-pass": "s3cr3t"}))
 
 
 def test_sessions_never_outlive_their_unreachable_server() -> None:
@@ -140,12 +136,30 @@ def test_what_would_be_missed_badly_is_refused() -> None:
     assert "single broker" in problems(broker_to_broker_discovery_AWS_region="eu-west-1")[0]
     assert "10.0.0.9" in problems(broker_to_broker_discovery_addresses="127.0.0.1:47500,10.0.0.9:47500")[0]
     assert "SQLite" in problems(enable_persistence="true", persistence_db="mysql")[0]
-    assert "key stores" in problems(client_to_broker_connector_key_store_file="/x.p12")[0]
+    assert "ext-tls-ca-key-file" in problems(ext_tls_ca_cert_file="/ca.pem")[0]
+    asked = problems(enable_gateway="true", enable_tls_client_auth_gateway="true")
+    assert "gateway-to-broker-connector-trust-store-file" in asked[0]
 
 
-def test_what_does_nothing_yet_says_so() -> None:
-    warnings = load_values({"enable-gateway": "true", "ext-metrics-port": "9000"}).warnings
-    assert sum("has no effect yet" in warning for warning in warnings) == 2
+def test_addresses_of_this_host_are_no_second_broker() -> None:
+    addresses = f"127.0.0.1:47500,[::1]:47500,localhost:47500,{socket.gethostname()}:47500"
+    assert load_values({"broker-to-broker-discovery-addresses": addresses})
+
+
+@pytest.mark.covers("B2")
+def test_every_key_has_one_treatment() -> None:
+    """Every key of the original product is honoured, mapped, ignored or refused: none is left for later."""
+    for key in KNOWN_KEYS:
+        treatment = treatment_of(key)
+        assert (treatment is Treatment.OURS) == key.startswith("ext-")
+    assert not IGNORED.keys() & (MAPPED.keys() | REFUSED.keys())
+
+
+def test_logs_of_a_broker_with_its_own_working_path_lie_in_it() -> None:
+    own = load_values({"session-manager-working-path": "/srv/broker"}).settings.running.log_path
+    assert own == Path("/srv/broker/log")
+    service = load_values({"session-manager-working-path": "/var/lib/dcvsmbroker"}).settings.running.log_path
+    assert service == Path("/var/log/dcv-session-manager-broker")
 
 
 def test_an_empty_value_is_not_set() -> None:
