@@ -9,12 +9,24 @@ import pwd
 import shutil
 import subprocess
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from broker_stub.agent.backend import BackendError, Failure
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
+
+
+class UserMode(StrEnum):
+    """As whom sessions run; the values are those of `backend.session_user_mode` in agent.conf."""
+
+    AUTO = "auto"
+    """As their owners where the agent is root; else there are only sessions of the agent's own user."""
+    SETUID = "setuid"
+    """As their owners, which needs root."""
+    SAME = "same"
+    """All as the agent's own user, whoever owns them: for hosts where nobody minds, such as test hosts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,18 +82,22 @@ class Owner:
         return subprocess.run([program, question, str(path)], check=False, env={}, **options).returncode == 0
 
 
-def find_owner(name: str, minimum_uid: int) -> Owner:
+def find_owner(name: str, minimum_uid: int, mode: UserMode = UserMode.AUTO) -> Owner:
     """Look up a user for whom the agent itself can start programs.
 
     Args:
         name: As the request names the owner.
         minimum_uid: Users below it get no session from an agent that runs as root.
+        mode: As whom sessions run. With `SAME` the answer is the agent's own user, and the owner
+            need not be known to this host.
 
     Raises:
         BackendError: the user is not known, or sessions for that user cannot be started.
     """
-    owner = local_user(name)
     own = os.geteuid()
+    if mode is UserMode.SAME:
+        return _owner(pwd.getpwuid(own))
+    owner = local_user(name)
     if own not in (0, owner.uid):
         raise BackendError(
             Failure.OWNER_NOT_FOUND,
@@ -112,9 +128,12 @@ def local_user(name: str) -> Owner:
         BackendError: the user is not known.
     """
     try:
-        entry = pwd.getpwnam(name)
+        return _owner(pwd.getpwnam(name))
     except (KeyError, ValueError):  # ValueError: a NUL character in the name
         raise BackendError(Failure.OWNER_NOT_FOUND, "Specified user is not a local user") from None
+
+
+def _owner(entry: pwd.struct_passwd) -> Owner:
     return Owner(
         name=entry.pw_name,
         uid=entry.pw_uid,

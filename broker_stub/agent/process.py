@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
-import shutil
 import signal
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from pathlib import Path
 
+from broker_stub.agent import x_host
 from broker_stub.agent.access import BrokerAccess, BrokerAddress
 from broker_stub.agent.agent_log import set_level
 from broker_stub.agent.backend import Endpoint
@@ -19,8 +20,6 @@ from broker_stub.agent.service import Agent
 from broker_stub.agent.settings import AgentSettings, Loaded, SettingsError, load_settings
 from broker_stub.agent.tags import TagsFolder
 from broker_stub.agent.watch import Limits
-from broker_stub.agent.x_backend import XBackend
-from broker_stub.agent.x_session import XSettings
 
 logger = logging.getLogger(__name__)
 
@@ -58,22 +57,23 @@ def loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
 
 async def _run(loaded: Loaded, config: Path) -> int:
     settings = loaded.settings
-    try:
-        agent = await _assembled(loaded)
-    except (OSError, ValueError) as error:
-        logger.error("The agent cannot start: %s", error)  # noqa: TRY400  the sentence is all there is to say
-        return EXIT_FAILED
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, agent.stop)
-    loop.add_signal_handler(signal.SIGHUP, _reload, agent, config)
-    logger.info("Agent for the broker at %s starts.", settings.agent.broker_host)
-    await agent.run()
+    async with AsyncExitStack() as parts:
+        try:
+            agent = await _assembled(loaded, parts)
+        except (OSError, ValueError) as error:
+            logger.error("The agent cannot start: %s", error)  # noqa: TRY400  the sentence is all there is to say
+            return EXIT_FAILED
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, agent.stop)
+        loop.add_signal_handler(signal.SIGHUP, _reload, agent, config)
+        logger.info("Agent for the broker at %s starts.", settings.agent.broker_host)
+        await agent.run()
     logger.info("Agent stopped; sessions run on.")
     return 0
 
 
-async def _assembled(loaded: Loaded) -> Agent:
+async def _assembled(loaded: Loaded, parts: AsyncExitStack) -> Agent:
     settings = loaded.settings
     agent, state = settings.agent, settings.state.directory
     access = BrokerAccess(
@@ -82,22 +82,15 @@ async def _assembled(loaded: Loaded) -> Agent:
         state / "credentials.json",
         loaded.statement,
     )
+    host = await x_host.open_host(settings, access, _own_address(settings), parts)
     return Agent(
         IdentityFile(state, lambda: _own_address(settings)),
         access,
-        await XBackend.open(
-            XSettings(
-                state_folder=state / "x",
-                init_folder=agent.init_folder,
-                autorun_folder=agent.autorun_folder,
-                geometry=settings.backend.geometry,
-                minimum_uid=settings.backend.minimum_uid,
-            )
-        ),
+        host.backend,
         RealHost(reports_users=agent.enable_query_logged_in_users),
         tags=TagsFolder(agent.tags_folder),
         limits=_limits(settings),
-        endpoints=_endpoints(settings),
+        endpoints=host.endpoints if settings.server.endpoints is None else _endpoints(settings),
         journal=Journal(state / "journal.jsonl"),
         pace=Pace(update_interval_s=agent.broker_update_interval),
     )
@@ -107,9 +100,8 @@ def _limits(settings: AgentSettings) -> Limits:
     return Limits(settings.agent.max_virtual_sessions, settings.agent.max_concurrent_sessions_per_user)
 
 
-def _endpoints(settings: AgentSettings) -> list[Endpoint] | None:
-    told = settings.server.endpoints
-    return None if told is None else [Endpoint(**dict(one)) for one in told]
+def _endpoints(settings: AgentSettings) -> list[Endpoint]:
+    return [Endpoint(**dict(one)) for one in settings.server.endpoints or ()]
 
 
 def _own_address(settings: AgentSettings) -> Address:
@@ -142,16 +134,12 @@ def check_host(settings: AgentSettings) -> None:
 
 def _backend_problems(settings: AgentSettings) -> Iterator[str]:
     wanted = settings.backend.type
-    if wanted in ("dcv", "xvnc"):
-        yield f"backend.type is {wanted!r}; this release runs sessions with 'xvfb' only."
+    if wanted == "dcv":
+        yield "backend.type is 'dcv'; this release runs sessions with 'xvnc' or 'xvfb' only."
     elif wanted == "simulated":
         yield "backend.type is 'simulated'; simulated servers are run by `dcvtui demo`."
-    elif shutil.which("Xvfb") is None:
-        yield "Xvfb is not installed, and sessions need it; `apt-get install xvfb xterm` installs it."
-    if settings.backend.console is True:
-        yield "backend.console is true; this release offers virtual sessions only."
-    if settings.backend.session_user_mode != "auto":
-        yield "backend.session_user_mode must be 'auto': sessions of a root agent run as their owners."
+    else:
+        yield from x_host.problems(settings)
 
 
 def _ca_problems(settings: AgentSettings) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """`agent.conf`: its keys, their defaults, and everything that can be wrong with a file.
 
 The file is TOML in the form of the original product, with sections of our own
-(`backend`, `state`, `server`) beside its two. All errors are reported at once
+(`backend`, `entrance`, `state`, `server`) beside its two. All errors are reported at once
 and end the program with status 78; unknown keys only warn.
 """
 
@@ -152,6 +152,25 @@ class BackendSection(Section):
     """Size and faults of a simulated fleet."""
 
 
+class EntranceSection(Section):
+    """`[entrance]`, ours: where people connect to sessions on Xvnc."""
+
+    address: str | None = None
+    """Address of the interface to listen on; without it all."""
+    port: int = Field(default=8443, ge=0, le=65535)
+    """TCP port; 0 takes any that is free."""
+    web_url_path: str = Field(default="/", pattern="^/[A-Za-z0-9._~/-]*$")
+    """Path of the address that clients open."""
+    certificate_file: PathText | None = None
+    """PEM of the certificate that clients are shown; without it the host makes one that nobody signed."""
+    key_file: PathText | None = None
+    """PEM of that certificate's private key."""
+    token_verifier: str | None = Field(default=None, pattern="^https://[^/?#@]+(/[^?#]*)?$")
+    """Where connection tokens are checked, if not at the broker."""
+    max_clients: int = Field(default=512, ge=1)
+    """Most clients of all sessions of this host together."""
+
+
 class StateSection(Section):
     """`[state]`, ours."""
 
@@ -191,6 +210,7 @@ class AgentSettings(Section):
     agent: AgentSection
     log: LogSection = LogSection()
     backend: BackendSection = BackendSection()
+    entrance: EntranceSection = EntranceSection()
     state: StateSection = StateSection()
     server: ServerSection = ServerSection()
 
@@ -258,6 +278,11 @@ def _statement(path: Path | None, problems: list[str]) -> str | None:
 def _doubts(settings: AgentSettings) -> list[str]:
     agent = settings.agent
     doubts = []
+    if settings.backend.session_user_mode == "same":
+        doubts.append(
+            "backend.session_user_mode is 'same': all sessions run as the agent's own user, "
+            "so their owners can see each other's files and screens."
+        )
     if not agent.tls_strict:
         doubts.append("agent.tls_strict is false: the broker's certificate is not checked.")
     elif agent.ca_file is None:

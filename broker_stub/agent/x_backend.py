@@ -1,14 +1,15 @@
-"""Real sessions without DCV: an Xvfb with a program in it for each, owned by the session's user.
+"""Real sessions without DCV: an X server with a program in it for each, owned by the session's user.
 
 Sessions are processes of their own that outlive the agent; state files let the
 next agent find them again. Virtual sessions only: there is no running display
-to share, and clients cannot connect to an Xvfb.
+to share. People connect to those on Xvnc, through the host's entrance.
 """
 
 import asyncio
 import logging
 import re
 from collections.abc import Coroutine, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from broker_stub.agent import x_server
@@ -23,6 +24,9 @@ from broker_stub.agent.backend import (
 )
 from broker_stub.agent.processes import Children
 from broker_stub.agent.screenshots import ScreenGrabber
+from broker_stub.agent.session_permissions import check as check_permissions
+from broker_stub.agent.x_clients import XClients
+from broker_stub.agent.x_programs import PROGRAMS
 from broker_stub.agent.x_session import XSettings, clear_session, plan_start, start_session, wait_for_end
 from broker_stub.agent.x_state import SessionFolder, XSession, session_folders
 from dcvtui.api.states import SessionType
@@ -38,6 +42,9 @@ class XBackend:
 
     Args:
         settings: How it runs sessions.
+
+    Attributes:
+        clients: Lets people in to the sessions; what the entrance works with.
     """
 
     def __init__(self, settings: XSettings) -> None:
@@ -53,6 +60,7 @@ class XBackend:
         self._folders = state_folder / "sessions"
         self._authority = state_folder / "authority"
         self._grabber = ScreenGrabber(self._authority, settings.screenshot_limit_s)
+        self.clients = XClients(self._sessions.get, self._folder, self._note_connections)
 
     @classmethod
     async def open(cls, settings: XSettings) -> "XBackend":
@@ -66,9 +74,10 @@ class XBackend:
 
     async def probe(self) -> Probe:
         """See `Backend.probe`."""
-        reason = "" if x_server.server_program() else x_server.MISSING
+        program = PROGRAMS[self._settings.server]
+        reason = "" if program.find() else program.missing
         return Probe(
-            version="Xvfb",
+            version=program.title,
             endpoints=(self._settings.endpoint,),
             virtual_allowed=True,
             healthy=not reason,
@@ -83,6 +92,7 @@ class XBackend:
             folder = self._folder(session_id)
             folder.log.cap()
             folder.server_log.cap()
+        self.clients.note_all(tuple(self._sessions.values()))
         return [session.info for session in self._sessions.values()]
 
     async def create(self, spec: SessionSpec) -> SessionInfo:
@@ -123,10 +133,12 @@ class XBackend:
         await asyncio.shield(ending)
 
     async def set_permissions(self, session_id: str, text: str | None) -> None:
-        """See `Backend.set_permissions`: kept beside the session, as an Xvfb has nobody to keep out."""
-        self._present(session_id)
+        """See `Backend.set_permissions`: kept beside the session, and applied to who is connected."""
+        session = self._present(session_id)
+        await asyncio.to_thread(check_permissions, text)
         mark = await asyncio.to_thread(self._folder(session_id).write_permissions, text)
         logger.info("session %s: permissions %s", session_id, mark)
+        await self.clients.apply_permissions(session)
 
     async def screenshot(
         self, session_id: str, max_width: int | None, max_height: int | None, image_format: ImageFormat
@@ -136,9 +148,11 @@ class XBackend:
         return (await self._grabber.take(session.display, max_width, max_height, image_format),)
 
     async def connections(self, session_id: str) -> int:
-        """See `Backend.connections`: an Xvfb has no clients."""
-        self._present(session_id)
-        return 0
+        """See `Backend.connections`."""
+        session = self._present(session_id)
+        count = self.clients.count(session)
+        self._note_connections(session, count)
+        return count
 
     async def stop(self) -> None:
         """See `Backend.stop`. Sessions that are just ending are ended, within their grace time."""
@@ -183,6 +197,15 @@ class XBackend:
         self._take_in(session)
         return session
 
+    def _note_connections(self, session: XSession, count: int) -> None:
+        """Keep how many clients a session has, over a restart of the agent too."""
+        current = self._sessions.get(session.id)
+        if current is None or current.connections == count:
+            return
+        current = self._sessions[session.id] = current.with_connections(count, datetime.now(UTC))
+        self._folder(session.id).write(current)
+        self.changed.set()
+
     def _take_in(self, session: XSession) -> None:
         self._sessions[session.id] = session
         self._write_authority()
@@ -215,6 +238,7 @@ class XBackend:
             await clear_session(folder, grace_s)
         finally:
             self._sessions.pop(folder.session_id, None)
+            self.clients.forget(folder.session_id)
             self._endings.pop(folder.session_id, None)
             self._children.reap()
             self._write_authority()

@@ -7,7 +7,6 @@ The server picks its display number itself and says when it accepts clients
 import asyncio
 import os
 import secrets
-import shutil
 import socket
 import struct
 import subprocess
@@ -18,16 +17,15 @@ from pathlib import Path
 
 from broker_stub.agent import processes
 from broker_stub.agent.backend import BackendError, Failure
-from broker_stub.agent.owners import PATH, Owner
+from broker_stub.agent.owners import Owner
 from broker_stub.agent.processes import Children, Process
+from broker_stub.agent.x_programs import PROGRAMS, ServerKind, arguments
 
 PROGRAM_MARK = "DCV_SESSION_AUTHORITY"
 """Variable of all programs of a session; its value is the path of the cookie's file. Not the
 session's id: a second agent on the host, such as that of a test, may know the same id."""
 SERVER_MARK = "DCV_X_SERVER_AUTHORITY"
 """The same for the X server: it must end after the programs, so it has another mark."""
-
-MISSING = "Xvfb is not installed on this host: apt-get install xvfb xterm"
 
 _SOCKETS = Path("/tmp/.X11-unix")  # noqa: S108  the place X clients look at
 _FAMILY_WILD = 65535
@@ -68,16 +66,19 @@ def prepare_socket_folder() -> None:
         _SOCKETS.chmod(0o1777)
 
 
-def server_program() -> str | None:
-    """Where the X server is, `None` if it is not installed."""
-    return shutil.which("Xvfb", path=PATH)
+def server_program(kind: ServerKind = ServerKind.XVFB) -> str | None:
+    """Where an X server is, `None` if it is not installed."""
+    return PROGRAMS[kind].find()
 
 
 async def start_x_server(
+    kind: ServerKind,
     owner: Owner,
     authority: Path,
     children: Children,
     *,
+    rfb_socket: Path,
+    title: str,
     geometry: tuple[int, int],
     log: int,
     limit_s: float,
@@ -85,10 +86,13 @@ async def start_x_server(
     """Start an X server as the owner and return when it accepts clients.
 
     Args:
+        kind: Which server.
         owner: Whose session it is.
         authority: The cookie's file, already written and readable by the owner; it also marks the
             server, so that an orphan is found.
         children: Takes charge of the server.
+        rfb_socket: Where a server that people can connect to listens.
+        title: What the window of such a client is called.
         geometry: Width and height of the screen. An Xvfb can never become larger.
         log: Descriptor that takes what the server says.
         limit_s: How long it may take.
@@ -100,9 +104,15 @@ async def start_x_server(
     ready, number = os.pipe()
     try:
         try:
-            arguments = ["-displayfd", str(number), "-screen", "0", f"{geometry[0]}x{geometry[1]}x24"]
-            arguments += ["-auth", str(authority), "-nolisten", "tcp", "-noreset"]
-            child = _launch(arguments, number, owner, authority, log)
+            told = arguments(
+                kind,
+                number_to=number,
+                geometry=geometry,
+                authority=authority,
+                rfb_socket=rfb_socket,
+                title=title,
+            )
+            child = _launch(kind, told, number, owner, authority, log)
         finally:
             os.close(number)
         process = children.keep(child)
@@ -124,13 +134,13 @@ async def start_x_server(
 
 
 def _launch(
-    arguments: list[str], number: int, owner: Owner, authority: Path, log: int
+    kind: ServerKind, told: list[str], number: int, owner: Owner, authority: Path, log: int
 ) -> subprocess.Popen[bytes]:
-    program = server_program()
+    program = server_program(kind)
     if program is None:
-        raise BackendError(Failure.DCV_SERVER_UNAVAILABLE, MISSING)
+        raise BackendError(Failure.DCV_SERVER_UNAVAILABLE, PROGRAMS[kind].missing)
     return subprocess.Popen(
-        [program, *arguments],
+        [program, *told],
         env=owner.environment | {SERVER_MARK: str(authority)},
         stdout=log,
         stderr=log,

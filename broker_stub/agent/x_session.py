@@ -16,9 +16,11 @@ from pathlib import Path
 
 from broker_stub.agent import processes, x_server
 from broker_stub.agent.backend import BackendError, Endpoint, Failure, SessionSpec
-from broker_stub.agent.owners import PATH, Owner, find_owner
+from broker_stub.agent.owners import PATH, Owner, UserMode, find_owner
 from broker_stub.agent.processes import Children, Process
+from broker_stub.agent.session_permissions import check as check_permissions
 from broker_stub.agent.start_files import StartFileError, locate
+from broker_stub.agent.x_programs import ServerKind
 from broker_stub.agent.x_server import PROGRAM_MARK
 from broker_stub.agent.x_state import LogFile, SessionFolder, XSession, session_folders
 
@@ -35,6 +37,8 @@ class XSettings:
     """Scripts that may be a session's program; the session ends with it."""
     autorun_folder: Path
     """Programs that may be started in a new session."""
+    server: ServerKind = ServerKind.XVFB
+    """Which X server new sessions run on; those of the other kind that are there already stay."""
     geometry: tuple[int, int] = (1280, 720)
     """Screen of a new session; an Xvfb can never become larger."""
     desktop_commands: tuple[tuple[str, ...], ...] = (
@@ -44,10 +48,12 @@ class XSettings:
     )
     """What runs in a session without init script: the first that is installed. xterm comes first
     because what is behind the other names may hand over to a running program and end at once."""
+    user_mode: UserMode = UserMode.AUTO
+    """As whom sessions run."""
     minimum_uid: int = 1000
     """An agent that runs as root starts no session for users below this id."""
     endpoint: Endpoint = _ENDPOINT
-    """Reported so that URLs can be formed, although an Xvfb takes no clients."""
+    """Reported so that URLs can be formed, even where an Xvfb takes no clients."""
     start_limit_s: float = 15.0
     """Time for an X server to get ready."""
     settle_s: float = 1.0
@@ -73,7 +79,8 @@ def plan_start(spec: SessionSpec, settings: XSettings) -> StartPlan:
     Raises:
         BackendError: the session cannot be started as asked.
     """
-    owner = find_owner(spec.owner, settings.minimum_uid)
+    check_permissions(spec.permissions)
+    owner = find_owner(spec.owner, settings.minimum_uid, settings.user_mode)
     if spec.init_file is None:
         init = _desktop_command(settings.desktop_commands)
     else:
@@ -125,15 +132,18 @@ async def start_session(
     Raises:
         BackendError: it could not be started; the message ends with what its programs said last.
     """
-    folder.make()
+    folder.make(plan.owner)
     folder.write_permissions(spec.permissions)
     folder.write_authority(x_server.authority_record(x_server.new_cookie()), plan.owner)
     await asyncio.to_thread(_check_reach, plan.owner, folder.authority)
     with _told_by(folder.server_log) as log:
         server = await x_server.start_x_server(
+            settings.server,
             plan.owner,
             folder.authority,
             children,
+            rfb_socket=folder.rfb_socket,
+            title=_window_title(spec),
             geometry=settings.geometry,
             log=log,
             limit_s=settings.start_limit_s,
@@ -176,6 +186,11 @@ def _check_reach(owner: Owner, authority: Path) -> None:
         )
 
 
+def _window_title(spec: SessionSpec) -> str:
+    """What a client's window is called: the session's name, if that is something to read."""
+    return "".join(sign for sign in spec.name if sign.isprintable()).strip() or spec.session_id
+
+
 def _record(
     spec: SessionSpec, plan: StartPlan, settings: XSettings, server: x_server.XServer, init: Process
 ) -> XSession:
@@ -190,6 +205,7 @@ def _record(
         x_server=server.process,
         init=init,
         boot_id=processes.boot_id(),
+        server=settings.server,
         storage_root=plan.storage_root,
         max_concurrent_clients=spec.max_concurrent_clients,
     )

@@ -9,13 +9,14 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from broker_stub.agent.backend import SessionInfo
 from broker_stub.agent.owners import Owner
 from broker_stub.agent.processes import Process, boot_id, find_by_variable
+from broker_stub.agent.x_programs import ServerKind
 from broker_stub.agent.x_server import PROGRAM_MARK, SERVER_MARK, write_private
 from dcvtui.api.states import SessionType
 
@@ -36,8 +37,12 @@ class XSession:
     x_server: Process
     init: Process
     boot_id: str
+    server: ServerKind = ServerKind.XVFB
     storage_root: str = ""
     max_concurrent_clients: int | None = None
+    connections: int = 0
+    """Clients when that was last looked up."""
+    last_disconnection_time: datetime | None = None
 
     @property
     def is_of_this_boot(self) -> bool:
@@ -51,20 +56,32 @@ class XSession:
 
     @property
     def info(self) -> SessionInfo:
-        """The session as the agent reports it; Xvfb has no clients."""
+        """The session as the agent reports it."""
         return SessionInfo(
             id=self.id,
             name=self.name,
             owner=self.owner,
             type=SessionType.VIRTUAL,
             creation_time=self.creation_time,
+            last_disconnection_time=self.last_disconnection_time,
+            num_of_connections=self.connections,
             storage_root=self.storage_root,
             max_concurrent_clients=self.max_concurrent_clients,
         )
 
+    def with_connections(self, count: int, now: datetime) -> "XSession":
+        """The session after its clients were counted; fewer than before means that somebody has left."""
+        left = now if count < self.connections else self.last_disconnection_time
+        return replace(self, connections=count, last_disconnection_time=left)
+
     def to_json(self) -> bytes:
         """As the state file holds it."""
-        return json.dumps(asdict(self) | {"creation_time": self.creation_time.isoformat()}, indent=1).encode()
+        left = self.last_disconnection_time
+        times = {
+            "creation_time": self.creation_time.isoformat(),
+            "last_disconnection_time": left and left.isoformat(),
+        }
+        return json.dumps(asdict(self) | times, indent=1).encode()
 
     @classmethod
     def from_json(cls, content: bytes) -> "XSession":
@@ -76,6 +93,9 @@ class XSession:
         try:
             raw = json.loads(content)
             raw["creation_time"] = datetime.fromisoformat(raw["creation_time"])
+            if left := raw.get("last_disconnection_time"):
+                raw["last_disconnection_time"] = datetime.fromisoformat(left)
+            raw["server"] = ServerKind(raw.get("server", ServerKind.XVFB))
             raw["x_server"], raw["init"] = Process(**raw["x_server"]), Process(**raw["init"])
             return cls(**raw)
         except (TypeError, KeyError, AttributeError) as error:
@@ -121,6 +141,7 @@ class SessionFolder:
         authority: The file with the cookie.
         log: What the session's programs say.
         server_log: What its X server says.
+        rfb_socket: Where an X server that people can connect to listens.
     """
 
     def __init__(self, path: Path) -> None:
@@ -130,16 +151,24 @@ class SessionFolder:
         self.log = LogFile(path / "session.log")
         self.server_log = LogFile(path / "server.log")
         self._permissions = path / "permissions"
+        self.rfb_socket = path / "run" / "rfb"
 
     @property
     def session_id(self) -> str:
         """Whose folder it is."""
         return self.path.name
 
-    def make(self) -> None:
-        """Make it anew; others may pass through it but not look into it."""
+    def make(self, owner: Owner) -> None:
+        """Make it anew; others may pass through it but not look into it.
+
+        Args:
+            owner: Whose X server makes its socket in a folder of its own.
+        """
         self.path.mkdir(mode=0o711)
         self.path.chmod(0o711)  # whatever the umask
+        self.rfb_socket.parent.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(self.rfb_socket.parent, owner.uid, owner.gid)
 
     def remove(self) -> None:
         """Remove it with everything in it; it may be gone already."""
@@ -170,6 +199,13 @@ class SessionFolder:
         try:
             return XSession.from_json(_content(self._state))
         except ValueError:
+            return None
+
+    def read_permissions(self) -> str | None:
+        """The stored permissions text, `None` if the session has the defaults."""
+        try:
+            return self._permissions.read_text("utf-8")
+        except FileNotFoundError:
             return None
 
     def write_permissions(self, text: str | None) -> str:

@@ -17,6 +17,7 @@ from broker_stub.agent.backend import BackendError, Failure
 from broker_stub.agent.owners import find_owner
 from broker_stub.agent.processes import Children
 from broker_stub.agent.screenshots import ScreenGrabber
+from broker_stub.agent.x_programs import ServerKind
 from tests.agent.x_sessions import ME, needs_xvfb, passable_place
 
 pytestmark = needs_xvfb
@@ -38,7 +39,15 @@ async def screen() -> AsyncIterator[Screen]:
         x_server.write_private(place / "authority", x_server.authority_record(cookie), owner)
         with (place / "log").open("wb") as log:
             server = await x_server.start_x_server(
-                owner, place / "authority", children, geometry=(640, 480), log=log.fileno(), limit_s=15
+                ServerKind.XVFB,
+                owner,
+                place / "authority",
+                children,
+                rfb_socket=place / "rfb",
+                title="",
+                geometry=(640, 480),
+                log=log.fileno(),
+                limit_s=15,
             )
         x_server.write_merged_authority(place / "merged", {server.display: cookie})
         grabber = ScreenGrabber(place / "merged", limit_s=5)

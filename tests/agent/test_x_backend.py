@@ -321,7 +321,7 @@ async def test_a_session_id_is_never_a_path(backend: XBackend) -> None:
 async def test_a_missing_x_server_is_one_sentence_with_the_command_that_helps(
     backend: XBackend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("broker_stub.agent.x_server.PATH", str(tmp_path))
+    monkeypatch.setattr("broker_stub.agent.x_programs.PATH", str(tmp_path))
     probe = await backend.probe()
     assert not probe.healthy
     assert "apt-get install xvfb xterm" in probe.reason

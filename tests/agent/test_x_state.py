@@ -1,5 +1,6 @@
 """What is written down of X sessions, and the form of their secrets."""
 
+import getpass
 import struct
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -7,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from broker_stub.agent.owners import find_owner
 from broker_stub.agent.processes import Process
+from broker_stub.agent.x_programs import ServerKind
 from broker_stub.agent.x_server import authority_record, cookie_of, write_merged_authority, write_private
 from broker_stub.agent.x_state import SessionFolder, XSession, session_folders
 
@@ -23,18 +26,27 @@ SESSION = XSession(
     init=Process(11, 101),
     boot_id="b",
     storage_root="/home/ana",
+    server=ServerKind.XVNC,
     max_concurrent_clients=5,
+    connections=2,
+    last_disconnection_time=datetime(2026, 3, 30, 16, tzinfo=UTC),
 )
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> SessionFolder:
     folder = SessionFolder(tmp_path / "s-1")
-    folder.make()
+    folder.make(find_owner(getpass.getuser(), 0))
     return folder
 
 
-@pytest.mark.parametrize("session", [SESSION, replace(SESSION, max_concurrent_clients=None, storage_root="")])
+@pytest.mark.parametrize(
+    "session",
+    [
+        SESSION,
+        replace(SESSION, max_concurrent_clients=None, storage_root="", last_disconnection_time=None),
+    ],
+)
 def test_a_session_is_read_as_it_was_written(folder: SessionFolder, session: XSession) -> None:
     folder.write(session)
     assert folder.read() == session
@@ -53,7 +65,8 @@ def test_everything_written_is_private(folder: SessionFolder) -> None:
     folder.write(SESSION)
     folder.write_permissions("x")
     assert folder.path.stat().st_mode & 0o777 == 0o711
-    assert {path.stat().st_mode & 0o777 for path in folder.path.iterdir()} == {0o600}
+    modes = {path.name: path.stat().st_mode & 0o777 for path in folder.path.iterdir()}
+    assert modes == {"state.json": 0o600, "permissions": 0o600, "run": 0o700}
 
 
 def test_a_private_file_is_not_written_through_a_link(tmp_path: Path) -> None:

@@ -12,12 +12,16 @@ from pathlib import Path
 import pytest
 
 from broker_stub.agent.backend import SessionSpec
-from broker_stub.agent.x_server import server_program
+from broker_stub.agent.x_programs import PROGRAMS, ServerKind
 from broker_stub.agent.x_session import XSettings
 from dcvtui.api.states import SessionType
 
 needs_xvfb = pytest.mark.skipif(
-    server_program() is None, reason="Xvfb is missing: apt-get install xvfb xterm"
+    PROGRAMS[ServerKind.XVFB].find() is None, reason="Xvfb is missing: apt-get install xvfb xterm"
+)
+needs_xvnc = pytest.mark.skipif(
+    PROGRAMS[ServerKind.XVNC].find() is None,
+    reason="Xvnc is missing: apt-get install tigervnc-standalone-server xterm",
 )
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start sessions for other users")
 
