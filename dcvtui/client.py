@@ -6,7 +6,9 @@ thousands of them. Nothing here knows screens or files. The errors are those of
 `dcvtui.errors`.
 """
 
+import contextlib
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from urllib.parse import quote
 
 from dcvtui.config import Connection, Credentials, check_url, is_same_origin
-from dcvtui.errors import Refused
+from dcvtui.errors import NotAuthorized, Refused
 from dcvtui.exchange import Exchange, date_of
 from dcvtui.lean_httpx import httpx
 from dcvtui.tokens import Tokens
@@ -29,6 +31,8 @@ SCREENSHOTS_PER_CALL = 5
 IDS_PER_CALL = 1000
 # The broker gives a host 10 s for a picture or new permissions, so a call may take a little longer.
 _HOST_DEADLINE_S = 15.0
+
+_LIVE_PATH = re.compile(r"/[A-Za-z0-9_][A-Za-z0-9_./-]*")
 
 ModelT = TypeVar("ModelT", bound="models.WireModel")
 Items = Sequence[Mapping[str, Any]]
@@ -216,6 +220,38 @@ class BrokerClient:
                 self._takes_sizes = "greater than" in error.text
         plain = [{"SessionId": item["SessionId"]} for item in items if "SessionId" in item]
         return await self._call("POST", path, plain, deadline_s=_HOST_DEADLINE_S)
+
+    # ------------------------------------------------------------------ told by the broker
+
+    async def live_path(self) -> str | None:
+        """Where the broker offers a stream of changes; `None` for brokers that do not."""
+        response = await self._exchange.send("GET", self.url + "/health", is_repeatable=False)
+        try:
+            path = response.json().get("liveChanges") if response.is_success else None
+        except (ValueError, RecursionError, AttributeError):
+            return None
+        # Only a path: the token is for this broker and for nobody that an answer may name.
+        return path if isinstance(path, str) and _LIVE_PATH.fullmatch(path) else None
+
+    @contextlib.asynccontextmanager
+    async def live_stream(
+        self, path: str, last_id: str, silence_s: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The broker's stream of changes, from the event after `last_id` on; see `dcvtui.live`."""
+        headers = {"Accept": "text/event-stream"}
+        if last_id.isascii() and last_id.isprintable() and last_id:
+            headers["Last-Event-ID"] = last_id
+        token = await self._tokens.current()
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        try:
+            async with self._exchange.stream(self.url + path, headers=headers, silence_s=silence_s) as stream:
+                yield stream
+        except NotAuthorized:
+            # The next try has a new one.
+            if token and self._tokens.can_renew:
+                self._tokens.drop(token)
+            raise
 
     # ------------------------------------------------------------------ changing: never sent twice
 

@@ -5,10 +5,11 @@ and servers; `dcvtui.client` says what to send and whether it may be sent twice.
 """
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -159,6 +160,35 @@ class Exchange:
         except httpx.TransportError as error:
             failure = error
         raise await self._failure(failure, was_sent=was_sent) from None
+
+    @contextlib.asynccontextmanager
+    async def stream(
+        self, url: str, *, headers: Mapping[str, str], silence_s: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body of an answer that does not end, as it comes; read it within the block.
+
+        Args:
+            url: what to get.
+            headers: of the request.
+            silence_s: how long nothing may come before the line counts as dead.
+
+        Raises:
+            BrokerError: no good answer came, or the line broke.
+        """
+        timeout = httpx.Timeout(self._deadline_s, read=silence_s)
+        try:
+            async with self._http.stream("GET", url, headers=headers, timeout=timeout) as response:
+                if not response.is_success:
+                    await response.aread()
+                    raise self.refusal(response)
+                yield response.aiter_bytes()
+        except httpx.TimeoutException:
+            raise self._timed_out(silence_s, was_sent=True) from None
+        except httpx.TransportError as error:
+            failure = error
+        else:
+            return
+        raise await self._failure(failure, was_sent=True) from None
 
     def _timed_out(self, deadline_s: float, *, was_sent: bool) -> TimedOut:
         what = "did not answer" if was_sent else "could not be reached"

@@ -1,12 +1,14 @@
-"""Keeps a snapshot of the fleet fresh behind a broker that can only be asked.
+"""Keeps a snapshot of the fleet fresh behind a broker that can be asked, and may tell by itself.
 
 What is on screen is asked for by ids every few seconds; the rest comes in sweeps,
-page by page at a gentle pace. Failures make the data stale, never empty: the
-poller says why and when it tries again, and recovers by itself. It knows neither
-the screen nor HTTP: a source is asked, updates come out, time comes in.
+page by page at a gentle pace. While a broker tells what changes, a rare sweep is
+all that is asked. Failures make the data stale, never empty: the poller says why
+and when it tries again, and recovers by itself. It knows neither the screen nor
+HTTP: a source is asked, updates come out, time comes in.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -18,6 +20,7 @@ from dcvtui.fleet import (
     Changes,
     Difference,
     Key,
+    RecordT,
     ServerRecord,
     SessionRecord,
     Snapshot,
@@ -25,8 +28,10 @@ from dcvtui.fleet import (
     changes_by_page,
     changes_by_sweep,
     server_record,
+    session_key,
     session_record,
 )
+from dcvtui.live import LiveChanges, LiveReset
 
 Page = Mapping[str, Any]
 
@@ -81,6 +86,8 @@ class Pace:
     """Between two pages of a sweep; the first sweep has no pauses, somebody waits for it."""
     small_fleet_s: float = 5.0
     """Between two sweeps of a fleet that is one page of servers and one of sessions."""
+    live_sweep_s: float = 600.0
+    """Between two sweeps while the broker tells what changes: they find what it forgot to tell."""
     deadline_s: float = 10.0
     shortest_retry_s: float = 1.0
     longest_retry_s: float = 30.0
@@ -91,6 +98,7 @@ class LinkState(StrEnum):
 
     CONNECTING = "connecting"
     POLLING = "polling"
+    LIVE = "live"
     STALE = "stale"
 
 
@@ -144,6 +152,11 @@ class Poller:
         self._wake = asyncio.Event()
         self._visible: dict[str, tuple[Key, ...]] = {"servers": (), "sessions": ()}
         self._expected: set[str] = set()
+        self._told: deque[LiveReset | LiveChanges | None] = deque()
+        self._is_told = False
+        """The broker tells what changes."""
+        self._is_caught_up = True
+        """Nothing can have changed since the last sweep that was not told."""
         self._sweep = _Sweep()
         self._failures = 0
         self._offset = timedelta()
@@ -162,6 +175,17 @@ class Poller:
         self._visible_due = self._sweep_due = self._clock.now()
         self._wake.set()
 
+    def tell(self, event: LiveReset | LiveChanges) -> None:
+        """Take what the broker tells by itself; asking stops but for what it cannot tell."""
+        self._told.append(event)
+        self._wake.set()
+
+    def end_telling(self) -> None:
+        """The broker tells nothing any more: ask again."""
+        if self._is_told or self._told:
+            self._told.append(None)
+            self._wake.set()
+
     def broker_now(self) -> datetime:
         """The present time by the broker's clock, where it tells it."""
         return self._clock.now() + self._offset
@@ -172,32 +196,45 @@ class Poller:
         What a source raises beside `BrokerError` is a bug and comes through.
         """
         while True:
-            is_visible_next = self._has_visible() and self._visible_due <= self._sweep_due
-            await self._wait_until(self._visible_due if is_visible_next else self._sweep_due)
             was_complete, link = self.is_complete, self.link
-            try:
-                async with asyncio.timeout(self._pace.deadline_s):
-                    difference = await self._ask()
-            except TimeoutError:
-                seconds = f"{self._pace.deadline_s:g}"
-                difference = self._fail(TimedOut(f"The broker did not answer within {seconds} s."))
-            except BrokerError as error:
-                difference = self._fail(error)
+            await self._wait_until(self._next_due())
+            if self._told:
+                difference = self._take_told(self._told.popleft())
+            elif self._next_due() > self._clock.now():
+                continue
             else:
-                self._succeed()
+                difference = await self._ask_in_time()
             self.snapshot = difference.applied_to(self.snapshot)
             if difference or link != self.link or was_complete != self.is_complete:
                 yield Update(self.snapshot, difference, self.link, self.is_complete)
 
+    async def _ask_in_time(self) -> Difference:
+        try:
+            async with asyncio.timeout(self._pace.deadline_s):
+                difference = await self._ask()
+        except TimeoutError:
+            seconds = f"{self._pace.deadline_s:g}"
+            return self._fail(TimedOut(f"The broker did not answer within {seconds} s."))
+        except BrokerError as error:
+            return self._fail(error)
+        self._succeed()
+        return difference
+
+    def _next_due(self) -> datetime:
+        return min(self._visible_due, self._sweep_due) if self._has_visible() else self._sweep_due
+
     async def _wait_until(self, due: datetime) -> None:
         while (seconds := (due - self._clock.now()).total_seconds()) > 0 and not self._wake.is_set():
             await self._clock.wait(seconds, self._wake)
-        self._wake.clear()
+        if not self._told:
+            self._wake.clear()
 
     def _has_visible(self) -> bool:
         # The first sweep goes before: what is on screen is a few moments old.
-        return self.is_complete and bool(
-            self._visible["servers"] or self._visible["sessions"] or self._expected
+        return (
+            self.is_complete
+            and not self._is_told
+            and bool(self._visible["servers"] or self._visible["sessions"] or self._expected)
         )
 
     async def _ask(self) -> Difference:
@@ -229,6 +266,40 @@ class Poller:
 
     def _see(self, kind: str, records: Sequence[ServerRecord] | Sequence[SessionRecord]) -> None:
         self._sweep.seen[kind].update(record.key for record in records)
+
+    # ------------------------------------------------------------------ told by the broker
+
+    def _take_told(self, event: LiveReset | LiveChanges | None) -> Difference:
+        now = self._clock.now()
+        if event is None:
+            self._is_told = False
+            self._visible_due = self._sweep_due = now
+            if self.link.state is LinkState.LIVE:
+                self.link = Link(LinkState.POLLING)
+            return Difference()
+        self._is_told = True
+        if isinstance(event, LiveReset):
+            # What happened before is not told: a sweep that begins now finds it.
+            self._is_caught_up = False
+            self._sweep, self._sweep_due = _Sweep(), now
+            return Difference()
+        if self._is_caught_up and self.link.state is not LinkState.STALE:
+            self._last_good, self.link = now, Link(LinkState.LIVE)
+        return Difference(self._told_servers(event), self._told_sessions(event))
+
+    def _told_servers(self, event: LiveChanges) -> Changes[ServerRecord]:
+        found = [server_record(wire, self._profile) for wire in event.servers]
+        gone = {(self._profile, server_id) for server_id in event.gone_servers}
+        self._see("servers", found)
+        self._sweep.seen["servers"] -= gone
+        return _with_gone(changes_by_page(self.snapshot.servers, found), self.snapshot.servers, gone)
+
+    def _told_sessions(self, event: LiveChanges) -> Changes[SessionRecord]:
+        met = [session_record(wire, self._profile) for wire in event.sessions]
+        ended = {session_key(self._profile, *one) for one in event.gone_sessions}
+        self._see("sessions", met)
+        self._sweep.seen["sessions"] -= ended
+        return _with_gone(changes_by_page(self.snapshot.sessions, met), self.snapshot.sessions, ended)
 
     # ------------------------------------------------------------------ sweeps
 
@@ -265,7 +336,7 @@ class Poller:
             raise NotUnderstood("The broker answered with the same page token twice.")
         sweep.pages += 1
         sweep.token = token if isinstance(token, str) and token else None
-        pause = self._pace.page_s if self.is_complete else 0
+        pause = self._pace.page_s if self.is_complete and self._is_caught_up else 0
         self._sweep_due = now + timedelta(seconds=pause)
         if sweep.token:
             return False
@@ -283,7 +354,9 @@ class Poller:
         if not self.is_complete:
             self._visible_due = now + timedelta(seconds=self._pace.visible_s)
         self._sweep_due = max(self._sweep_due, now + timedelta(seconds=self._pace.page_s))
-        self.is_complete = True
+        if self._is_told:
+            self._sweep_due = now + timedelta(seconds=self._pace.live_sweep_s)
+        self.is_complete = self._is_caught_up = True
         self._sweep = _Sweep()
 
     # ------------------------------------------------------------------ the link
@@ -291,7 +364,7 @@ class Poller:
     def _succeed(self) -> None:
         self._failures = 0
         self._last_good = self._clock.now()
-        self.link = Link(LinkState.POLLING)
+        self.link = Link(LinkState.LIVE if self._is_told and self._is_caught_up else LinkState.POLLING)
         if (told := self._source.broker_time) is not None:
             offset = told - self._last_good
             # `Date` has whole seconds, and answers take their time: small differences mean nothing.
@@ -309,6 +382,13 @@ class Poller:
         self._sweep = _Sweep()
         self._visible_due = self._sweep_due = next_try
         return Difference()
+
+
+def _with_gone(
+    changes: Changes[RecordT], known: Mapping[Key, RecordT], gone: Iterable[Key]
+) -> Changes[RecordT]:
+    removed = tuple(known[key] for key in gone if key in known)
+    return Changes(changes.added, changes.changed, removed)
 
 
 def _ids(keys: Iterable[Key]) -> list[str]:

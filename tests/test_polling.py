@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dcvtui.errors import BrokerError, Refused, Unreachable
+from dcvtui.live import LiveChanges, LiveReset
 from dcvtui.polling import LinkState, Pace, Page, Poller, Update
 
 START = datetime(2026, 3, 30, 12, tzinfo=UTC)
@@ -269,3 +270,97 @@ async def test_the_brokers_clock_counts_where_it_tells_it() -> None:
     watching.broker.sessions["new"] = {"Id": "new"}
     await watching.until(lambda update: bool(update.difference))
     assert watching.poller.broker_now() - watching.clock.now() > timedelta(minutes=6)
+
+
+# ------------------------------------------------------------------ a broker that tells
+
+
+def told(**fields: Any) -> LiveChanges:
+    nothing: dict[str, Any] = {"servers": [], "sessions": [], "gone_servers": [], "gone_sessions": []}
+    return LiveChanges("", **(nothing | fields))
+
+
+async def test_a_broker_that_tells_is_asked_for_all_once_and_then_hardly_ever() -> None:
+    watching = Watching(servers=250, sessions=420)
+    watching.poller.tell(LiveReset(""))
+    update = await watching.load()
+    assert update.link.state is LinkState.LIVE
+    watching.poller.show(sessions=[("lab", "s-0001")])
+    asked = len(watching.broker.asked)
+    watching.broker.sessions["s-0001"]["State"] = "DELETED"  # not told: only a sweep finds it
+    await watching.until(lambda update: bool(update.difference))
+    assert watching.broker.asked[asked][0] == 600
+    assert all("page" in what for _, _, what in watching.broker.asked[asked:])
+
+
+async def test_what_is_told_changes_only_what_it_speaks_of() -> None:
+    watching = Watching()
+    watching.poller.tell(LiveReset(""))
+    await watching.load()
+    new, changed = {"Id": "s-9", "State": "CREATING"}, {"Id": "s-0001", "State": "DELETING"}
+    watching.poller.tell(told(sessions=[new, changed], gone_sessions=[("s-0002", None), ("never", None)]))
+    update = await watching.until(lambda update: bool(update.difference))
+    assert watching.names == ["s-0000", "s-0001", "s-9"]
+    assert update.snapshot.sessions["lab", "s-0001"].state == "DELETING"
+    watching.poller.tell(told(gone_servers=["srv-0"]))
+    await watching.until(lambda update: bool(update.difference))
+    assert watching.poller.snapshot.servers == {}
+
+
+async def test_sessions_of_one_id_on_two_servers_are_told_apart() -> None:
+    watching = Watching(sessions=0)
+    await watching.load()
+    consoles = [{"Id": "console", "Server": {"Id": server_id}} for server_id in ("a", "b")]
+    watching.poller.tell(told(sessions=consoles))
+    await watching.until(lambda update: bool(update.difference))
+    watching.poller.tell(told(gone_sessions=[("console", "a")]))
+    await watching.until(lambda update: bool(update.difference))
+    assert list(watching.poller.snapshot.sessions) == [("lab", "b", "console")]
+
+
+async def test_what_is_told_during_a_sweep_outlives_it() -> None:
+    watching = Watching(sessions=250)
+    await watching.until(lambda update: len(update.snapshot.sessions) == 100)
+    watching.poller.tell(told(sessions=[{"Id": "a-before-the-page", "State": "READY"}]))
+    watching.poller.tell(told(gone_sessions=[("s-0001", None)]))
+    update = await watching.load()
+    assert ("lab", "a-before-the-page") in update.snapshot.sessions
+    assert ("lab", "s-0001") not in update.snapshot.sessions
+
+
+async def test_a_broker_that_stops_telling_is_asked_at_once() -> None:
+    watching = Watching()
+    watching.poller.tell(LiveReset(""))
+    await watching.load()
+    began = watching.clock.elapsed
+    watching.broker.trouble = Unreachable("The broker is away.")
+    watching.poller.end_telling()
+    update = await watching.until(lambda update: update.link.state is LinkState.STALE)
+    assert watching.clock.elapsed == began
+    watching.broker.trouble = None
+    update = await watching.until(lambda update: update.link.state is not LinkState.STALE)
+    assert update.link.state is LinkState.POLLING
+
+
+async def test_a_reset_reads_everything_again_without_a_pause() -> None:
+    watching = Watching(sessions=420)
+    watching.poller.tell(LiveReset(""))
+    await watching.load()
+    began = watching.clock.elapsed
+    del watching.broker.sessions["s-0300"]
+    watching.poller.tell(LiveReset(""))
+    await watching.until(lambda update: bool(update.difference.sessions.removed))
+    assert watching.clock.elapsed == began
+    assert watching.poller.link.state is LinkState.LIVE
+
+
+async def test_a_failing_page_is_said_although_the_broker_tells() -> None:
+    watching = Watching()
+    watching.poller.tell(LiveReset(""))
+    await watching.load()
+    watching.broker.trouble = Unreachable("The broker is away.")
+    watching.poller.refresh()
+    await watching.until(lambda update: update.link.state is LinkState.STALE)
+    watching.poller.tell(told(sessions=[{"Id": "new"}]))
+    update = await watching.until(lambda update: bool(update.difference))
+    assert update.link.state is LinkState.STALE

@@ -26,6 +26,7 @@ from textual.worker import WorkerState
 from dcvtui.config import Connection
 from dcvtui.errors import ProgramError
 from dcvtui.fleet import Difference, Key
+from dcvtui.live import follow
 from dcvtui.polling import Link, LinkState, Pace, Poller, Update
 from dcvtui.terminal import CopyError, Terminal, copy_text, from_environment
 from dcvtui.tui.console_screen import ConsoleScreen
@@ -61,12 +62,14 @@ class ConsoleOptions:
         ascii_only: signs in ASCII; None decides by the terminal.
         pace: how often the broker is asked.
         notice: what is said at the foot at first, until a key is pressed.
+        follows_changes: listen to what the broker tells by itself, where it does.
     """
 
     theme: str | None = None
     ascii_only: bool | None = None
     pace: Pace = field(default_factory=Pace)
     notice: str = ""
+    follows_changes: bool = True
 
 
 def make_client(connection: Connection) -> "BrokerClient":
@@ -152,6 +155,8 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         async with await self._connected() as self._client:
             self._poller = Poller(self._client, self._connection.name, pace=self._options.pace)
             self._console.show_changes()
+            if self._options.follows_changes:
+                self.run_worker(follow(self._client, self._poller), group="live")
             is_ready_to_act = False
             async for update in self._poller.updates():
                 self._take(update)

@@ -426,7 +426,12 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
 
 # ------------------------------------------------------------------ words
 
-_TONES = {LinkState.CONNECTING: Tone.WAITING, LinkState.POLLING: Tone.FRESH, LinkState.STALE: Tone.STALE}
+_TONES = {
+    LinkState.CONNECTING: Tone.WAITING,
+    LinkState.POLLING: Tone.FRESH,
+    LinkState.LIVE: Tone.FRESH,
+    LinkState.STALE: Tone.STALE,
+}
 
 
 def freshness(link: Link) -> str:

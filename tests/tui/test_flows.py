@@ -26,7 +26,7 @@ async def console_on(
     async with running_fleet(tmp_path, servers=servers) as fleet:
         app = ConsoleApp(fleet.connection(**connection), QUICK)
         async with app.run_test(size=(120, 40)) as pilot:
-            await see(pilot, "polling", "servers")
+            await see(pilot, "live", "servers")
             await pilot.press("2")
             yield fleet, pilot
 
