@@ -1,5 +1,6 @@
 # Everything a person or a machine does with a clone. Each target sets up what it needs.
 #   make demo         a local broker with a simulated fleet, and the console on it
+#   make tools        what the tests with other people's clients need, by npm and Maven
 #   make test         the tests
 #   make check        format, lint, types, import rules, tests: what automation runs
 #   make conformance  the tests that hold the published contract, and a table of what it promises
@@ -13,7 +14,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?=
 
-.PHONY: demo test check format lint types imports conformance fuzz bench screenshots lock clean
+.PHONY: demo tools test check format lint types imports conformance fuzz bench screenshots lock clean
 
 # Two stamps, so that a demo on a fresh machine does not wait for the developers' tools.
 $(VENV)/user.stamp: requirements.lock pyproject.toml
@@ -30,6 +31,9 @@ $(VENV)/dev.stamp: $(VENV)/user.stamp requirements-dev.lock
 
 demo: $(VENV)/user.stamp
 	@$(BIN)/dcvtui demo $(DEMO)
+
+tools: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.foreign.tools
 
 test: $(VENV)/dev.stamp
 	@$(BIN)/python -m pytest

@@ -24,12 +24,14 @@ _GENERATOR = Path(sys.executable).with_name("openapi-generator-cli")
 PACKAGE = "generated_session_manager_client"
 
 
-def generate_client(definition: Path, folder: Path) -> Path:
-    """Generate the Python client; returns the folder to import it from. Skips the test without Java."""
+def generate_client(definition: Path, folder: Path, language: str = "python") -> Path:
+    """Generate a client; returns its folder, to be imported from. Skips the test without Java."""
     if shutil.which("java") is None:
         pytest.skip("Java is not installed, and the generator of API clients needs it.")
-    command: list[str | Path] = [_GENERATOR, "generate", "-g", "python", "-i", definition, "-o", folder]
-    command += ["--package-name", PACKAGE, "--global-property", "apiTests=false,modelTests=false"]
+    command: list[str | Path] = [_GENERATOR, "generate", "-g", language, "-i", definition, "-o", folder]
+    if language == "python":
+        command += ["--package-name", PACKAGE]
+    command += ["--global-property", "apiTests=false,modelTests=false"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return folder
