@@ -24,7 +24,6 @@ def make(id: str, secret: str, issued_at: datetime) -> str:
     return base64.b64encode(content.encode()).decode()
 
 
-DEFAULT = make(
-    "3f6c8a14-6d0e-4b6c-9a55-0d6f5e0c7b21", "", datetime.fromisoformat("2025-01-01T00:00:00+00:00")
-)
+DEFAULT_ISSUED_AT = datetime.fromisoformat("2025-01-01T00:00:00+00:00")
+DEFAULT = make("3f6c8a14-6d0e-4b6c-9a55-0d6f5e0c7b21", "", DEFAULT_ISSUED_AT)
 """The statement that every installation knows."""

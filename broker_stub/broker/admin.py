@@ -5,6 +5,7 @@ everything here. The printed texts are the command's, in `broker_stub.cli`.
 """
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from broker_stub.broker.oauth import DuplicateName, Tokens, UnknownClient
+from broker_stub.broker.clients import DuplicateName, UnknownClient
+from broker_stub.broker.oauth import Tokens
 from broker_stub.broker.store import StoreUnavailable
 
 audit = logging.getLogger("broker_stub.audit")
@@ -26,8 +28,13 @@ def socket_path(working_path: Path) -> Path:
     return working_path / "admin.sock"
 
 
-def admin_app(tokens: Tokens) -> Starlette:
-    """The application behind the administration socket."""
+def admin_app(tokens: Tokens, more_routes: Sequence[Route] = ()) -> Starlette:
+    """The application behind the administration socket.
+
+    Args:
+        tokens: API clients.
+        more_routes: What other modules answer, see `admin_trust`.
+    """
 
     async def register(request: Request) -> Response:
         asked: dict[str, Any] = await request.json()
@@ -67,5 +74,6 @@ def admin_app(tokens: Tokens) -> Starlette:
             Route("/api-clients", register, methods=["POST"]),
             Route("/api-clients", describe, methods=["GET"]),
             Route("/api-clients/{client_id:path}", unregister, methods=["DELETE"]),
+            *more_routes,
         ],
     )

@@ -8,6 +8,7 @@ here writes a token, a secret or a statement to a log.
 import json
 import logging
 import math
+import re
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -19,16 +20,19 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from broker_stub.broker.events import Ambiguous
-from broker_stub.broker.oauth import StatementRefused, Tokens
+from broker_stub.broker.oauth import ConnectionRefused, StatementRefused, Tokens
 from broker_stub.broker.registry import Registry
 from broker_stub.broker.store import StoreUnavailable
 from broker_stub.broker.token_request import token_endpoint
 from broker_stub.channel import REGISTER_PATH, TOKEN_PATH
 
+logger = logging.getLogger(__name__)
 audit = logging.getLogger("broker_stub.audit")
 
 _LONGEST_BODY = 16 * 1024
 _LONGEST_NAME = 256
+_LONGEST_ADDRESS = 64
+_NOT_XML = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _MOST_FAILURES = 10
 _FAILURES_WITHIN_S = 60.0
 _MOST_CALLERS = 10_000
@@ -151,15 +155,32 @@ class AgentEndpoints:
             form = parse_qs(body.decode("utf-8"), max_num_fields=20)
         except ValueError:
             return _verdict("no", status=400)
-        session_id, token = form.get("sessionId", [""])[0], form.get("authenticationToken", [""])[0]
+        session_id, token, address = (
+            form.get(name, [""])[0] for name in ("sessionId", "authenticationToken", "clientAddress")
+        )
         if not session_id or not token:
             return _verdict("no", status=400)
-        user = self._tokens.check_connection(token, session_id)
-        if user is None:
-            return _verdict("no", "<message>The token is not valid for this session.</message>")
-        if not self._is_connectable(session_id, user):
-            return _verdict("no", "<message>The session cannot be connected to.</message>")
+        # Both come from outside, and a log line should stay one that can be read.
+        place = (
+            f"session {session_id[:_LONGEST_NAME]} from {address[:_LONGEST_ADDRESS] or 'an unknown address'}"
+        )
+        try:
+            user = self._user_of(token, session_id)
+        except ConnectionRefused as refused:
+            logger.info("Connection to %s refused: %s.", place, refused)
+            return _verdict("no", f"<message>{escape(str(refused))}</message>")
+        logger.info("Connection to %s let in as %s.", place, user)
         return _verdict("yes", f"<username>{escape(user)}</username>")
+
+    def _user_of(self, token: str, session_id: str) -> str:
+        user = self._tokens.check_connection(token, session_id)
+        if _NOT_XML.search(user):
+            raise ConnectionRefused(
+                "Invalid token"
+            )  # no XML can carry the name, and another one is not meant
+        if not self._is_connectable(session_id, user):
+            raise ConnectionRefused("Session not found")
+        return user
 
     def _is_connectable(self, session_id: str, user: str) -> bool:
         try:

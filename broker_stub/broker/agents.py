@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from typing import Any
 
@@ -74,6 +74,7 @@ class AgentChannels:
         self._now = now
         self._is_stopping = False
         self._channels: dict[str, AgentChannel] = {}
+        self._clients: dict[str, set[AgentChannel]] = {}
         self._books: dict[str, CommandBook] = {}
         self._asked: dict[str, tuple[str, asyncio.Future[CommandResult]]] = {}
         self._farewells: set[asyncio.Task[None]] = set()
@@ -146,9 +147,12 @@ class AgentChannels:
         self._is_stopping = True
         after_ms = _RETURN_AT_LEAST_MS + _RETURN_PER_AGENT_MS * len(self._channels)
         for channel in list(self._channels.values()):
-            task = asyncio.create_task(channel.say_goodbye(reason, min(after_ms, _RETURN_AT_MOST_MS)))
-            self._farewells.add(task)
-            task.add_done_callback(self._farewells.discard)
+            self._in_background(channel.say_goodbye(reason, min(after_ms, _RETURN_AT_MOST_MS)))
+
+    def close_client(self, client_id: str) -> None:
+        """End every channel that was opened with the credentials of an agent client."""
+        for channel in list(self._clients.get(client_id, ())):
+            self._in_background(channel.close(CloseCode.FORBIDDEN, "the agent client was unregistered"))
 
     # -------------------------------------------------------------- for channels
 
@@ -160,9 +164,7 @@ class AgentChannels:
         self._channels[channel.server_id] = channel
         if former is not None:
             former.step_down()
-            task = asyncio.create_task(former.close(CloseCode.SUPERSEDED, "a newer channel took over"))
-            self._farewells.add(task)
-            task.add_done_callback(self._farewells.discard)
+            self._in_background(former.close(CloseCode.SUPERSEDED, "a newer channel took over"))
         return self._book(channel.server_id)
 
     def is_asked(self, command_id: str) -> bool:
@@ -181,25 +183,38 @@ class AgentChannels:
     # -------------------------------------------------------------- channels
 
     async def _open(self, socket: WebSocket) -> None:
-        if refusal := self._refusal(socket):
+        client_id = self._client_of(socket)
+        if refusal := self._refusal(client_id):
             await socket.send_denial_response(refusal)
             return
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
         channel = AgentChannel(socket, self._coordinator, self, self._clock)
+        self._clients.setdefault(client_id or "", set()).add(channel)
         try:
             await channel.serve()
         finally:
+            self._forget_client(client_id or "", channel)
             self._ended(channel)
 
-    def _refusal(self, socket: WebSocket) -> Response | None:
-        if self._is_stopping:
-            return JSONResponse({"error": "The broker is stopping"}, 503, {"Retry-After": "1"})
+    def _client_of(self, socket: WebSocket) -> str | None:
+        """The agent client whose good token opens the channel; nobody where none is needed."""
         if not self._requires_token:
             return None
         scheme, _, token = socket.headers.get("authorization", "").partition(" ")
-        if scheme.lower() == "bearer" and self._tokens.check_agent(token.strip()) is not None:
-            return None
-        return JSONResponse({"error": "The agent's token is missing or not valid"}, 401)
+        return self._tokens.check_agent(token.strip()) if scheme.lower() == "bearer" else None
+
+    def _refusal(self, client_id: str | None) -> Response | None:
+        if self._is_stopping:
+            return JSONResponse({"error": "The broker is stopping"}, 503, {"Retry-After": "1"})
+        if client_id is None and self._requires_token:
+            return JSONResponse({"error": "The agent's token is missing or not valid"}, 401)
+        return None
+
+    def _forget_client(self, client_id: str, channel: AgentChannel) -> None:
+        channels = self._clients[client_id]
+        channels.discard(channel)
+        if not channels:
+            del self._clients[client_id]
 
     def _ended(self, channel: AgentChannel) -> None:
         server_id = channel.server_id
@@ -211,6 +226,11 @@ class AgentChannels:
             if asked_server == server_id and not future.done():
                 future.set_exception(lost)
         self._drop_empty_book(server_id)
+
+    def _in_background(self, farewell: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(farewell)
+        self._farewells.add(task)
+        task.add_done_callback(self._farewells.discard)
 
     def _book(self, server_id: str) -> CommandBook:
         book = self._books.get(server_id)

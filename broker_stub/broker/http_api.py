@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from broker_stub.broker import live_stream
+from broker_stub.broker.external_tokens import ExternalServers
 from broker_stub.broker.live_stream import LiveStream
 from broker_stub.broker.oauth import Tokens
 from broker_stub.broker.operations import Item, Operations
@@ -93,6 +94,7 @@ class HttpApi:
     Args:
         operations: What the API does.
         tokens: Checks access tokens and API clients.
+        external: Checks access tokens of other authorization servers.
         throttle: Counts requests per caller.
         health: Tells how the broker is.
         rules: What is switched on.
@@ -103,6 +105,7 @@ class HttpApi:
         self,
         operations: Operations,
         tokens: Tokens,
+        external: ExternalServers,
         throttle: Throttle,
         health: Callable[[], Health],
         rules: ApiRules,
@@ -110,6 +113,7 @@ class HttpApi:
     ) -> None:
         self._live = live
         self._tokens = tokens
+        self._external = external
         self._throttle = throttle
         self._health = health
         self._rules = rules
@@ -183,7 +187,7 @@ class HttpApi:
         if is_open:
             return await endpoint(request)
         if self._rules.needs_token:
-            self._authorize(request)
+            await self._authorize(request)
         if self._health().is_stopping:
             raise Refusal(503, "Service unavailable", {"Connection": "close"})
         return await endpoint(request)
@@ -197,7 +201,7 @@ class HttpApi:
                     continue
         return request.client.host if request.client else ""
 
-    def _authorize(self, request: Request) -> None:
+    async def _authorize(self, request: Request) -> None:
         header = request.headers.get("authorization")
         if header is None:
             raise Refusal(401, "No authorization header", {"WWW-Authenticate": "Bearer"})
@@ -205,7 +209,8 @@ class HttpApi:
         token = token.strip()
         if scheme.lower() != "bearer" or not token or " " in token:
             raise Refusal(401, "Invalid authorization header", {"WWW-Authenticate": "Bearer"})
-        client_id = self._tokens.check_access(token)
+        client_id = self._tokens.check_access(token) if self._rules.issues_tokens else None
+        client_id = client_id or await self._external.check(token)
         if client_id is None:
             challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
             raise Refusal(401, "Invalid access token", challenge)

@@ -1,23 +1,24 @@
-"""Who may talk to the broker: clients with their secrets, and the tokens they are given.
+"""Who may talk to the broker: the tokens that clients are given, and what is asked of them.
 
 Three kinds of tokens with keys of their own: access tokens of API clients,
 tokens of agents, and connection tokens that a DCV server asks about. Everything
 is held in memory and written through to the store, so that a check costs no
-query and a restart loses nothing. `token_request` speaks HTTP for it.
+query and a restart loses nothing. `token_request` speaks HTTP for it; access
+tokens of other authorization servers are judged in `external_tokens`.
 """
 
 import asyncio
 import base64
-import hashlib
-import hmac
 import secrets
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
-from datetime import UTC, datetime
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 
-from broker_stub import software_statement
-from broker_stub.broker.signing import Signer, new_key_pem
-from broker_stub.broker.store import ApiClient, SigningKey, Store
+from broker_stub.broker.clients import Clients
+from broker_stub.broker.signing import RingKey, Signer, new_key_pem, public_pem
+from broker_stub.broker.statements import Statements
+from broker_stub.broker.store import SigningKey, Store
 
 ISSUER = "dcv-session-manager-broker"
 CONNECTION_AUDIENCE = "dcv-session"
@@ -27,16 +28,12 @@ MOST_ACTIVE_AGENTS = 100_000
 Clock = Callable[[], datetime]
 
 
-class DuplicateName(Exception):  # noqa: N818  named by what happened
-    """An active client of that name exists."""
-
-
-class UnknownClient(Exception):  # noqa: N818  named by what happened
-    """No client has the id."""
-
-
 class StatementRefused(Exception):  # noqa: N818  named by what happened
     """A software statement that is unknown, malformed or no longer active."""
+
+
+class ConnectionRefused(Exception):  # noqa: N818  named by what happened
+    """A connection token that lets nobody in; the text is for the DCV server that asked."""
 
 
 def utc_now() -> datetime:
@@ -44,79 +41,58 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-class Clients:
-    """The clients of one kind, with salted hashes of their secrets.
+class Keys:
+    """The signing keys of one purpose, in the store and in the signer that uses them. Made by `load`.
 
-    Args:
-        known: What the store held.
-        save: Writes one client durably.
-        now: The clock.
+    Attributes:
+        signer: Issues and checks with them.
     """
 
-    def __init__(
-        self, known: Iterable[ApiClient], save: Callable[[ApiClient], Awaitable[None]], now: Clock
-    ) -> None:
-        self._clients = {client.client_id: client for client in known}
-        self._active = sum(client.status == "active" for client in self._clients.values())
-        self._save = save
+    def __init__(self, store: Store, purpose: str, keys: list[SigningKey], now: Clock) -> None:
+        self._store = store
+        self._purpose = purpose
+        self._keys = keys
         self._now = now
-        # Compared against for unknown ids, so that those take as long as a wrong secret.
-        self._nobody = _with_secret("", "", secrets.token_hex(), now())
+        self._turn = asyncio.Lock()
+        self.signer = Signer(ISSUER, _ring(keys), lambda: now().timestamp())
 
-    @property
-    def active_count(self) -> int:
-        """How many are registered and not unregistered."""
-        return self._active
+    @classmethod
+    async def load(cls, store: Store, purpose: str, now: Clock) -> "Keys":
+        """Take the keys from the store; a missing one is made, those that have ended are dropped."""
+        found = await store.signing_keys(purpose)
+        over = [key.kid for key in found if key.ends_at is not None and key.ends_at <= now()]
+        made = [] if any(key.ends_at is None for key in found) else [await _new_key(purpose, now)]
+        if over or made:
+            await store.replace_signing_keys(made, over)
+        return cls(store, purpose, [key for key in found if key.kid not in over] + made, now)
 
-    def all(self) -> list[ApiClient]:
-        """Every client, oldest first, inactive ones included."""
-        return sorted(self._clients.values(), key=lambda client: client.created_at)
+    async def renew(self, grace_s: int = 0) -> None:
+        """Sign with a new key from now on.
 
-    def is_active(self, client_id: str) -> bool:
-        """Whether the client is registered and was not unregistered."""
-        client = self._clients.get(client_id)
-        return client is not None and client.status == "active"
-
-    def check(self, client_id: str, secret: str) -> bool:
-        """Whether the secret is that of an active client, in the same time for every answer."""
-        client = self._clients.get(client_id, self._nobody)
-        right = hmac.compare_digest(client.secret_hash, _hash(client.salt, secret))
-        return right and client is not self._nobody and client.status == "active"
-
-    async def register(self, name: str, secret: str, allow_duplicate: bool = True) -> str:
-        """Add a client; only a hash of the secret is kept.
-
-        Returns:
-            The new client's id.
+        Args:
+            grace_s: How long tokens of the former keys are still good, in seconds.
 
         Raises:
-            DuplicateName: an active client has the name and `allow_duplicate` is not set.
+            StoreUnavailable: the new key cannot be kept; the former ones stay in use.
         """
-        if not allow_duplicate and any(each.name == name and each.status == "active" for each in self.all()):
-            raise DuplicateName(name)
-        client = _with_secret(str(uuid.uuid4()), name, secret, self._now())
-        await self._save(client)
-        self._clients[client.client_id] = client
-        self._active += 1
-        return client.client_id
-
-    async def unregister(self, client_id: str) -> None:
-        """Refuse the client and its tokens from now on. Again is no error.
-
-        Raises:
-            UnknownClient: there is no such client.
-        """
-        client = self._clients.get(client_id)
-        if client is None:
-            raise UnknownClient(client_id)
-        if client.status != "active":
-            return
-        inactive = ApiClient(
-            client.client_id, client.name, client.salt, client.secret_hash, "inactive", client.created_at
-        )
-        await self._save(inactive)
-        self._clients[client_id] = inactive
-        self._active -= 1
+        async with self._turn:
+            made = await _new_key(self._purpose, self._now)
+            ends_at = self._now() + timedelta(seconds=grace_s)
+            # Only the public half: what ends must not be able to sign again.
+            kept = [
+                replace(
+                    key,
+                    pem=public_pem(key.pem.encode()).decode(),
+                    ends_at=min(key.ends_at or ends_at, ends_at),
+                )
+                for key in self._keys
+                if grace_s > 0 and (key.ends_at is None or key.ends_at > self._now())
+            ]
+            still_kept = {key.kid for key in kept}
+            removed = [key.kid for key in self._keys if key.kid not in still_kept]
+            await self._store.replace_signing_keys([*kept, made], removed)
+            self._keys = [*kept, made]
+            self.signer.replace_keys(_ring(self._keys))
 
 
 class Tokens:
@@ -125,24 +101,27 @@ class Tokens:
     Attributes:
         clients: API clients.
         agents: Agent clients.
+        statements: What lets agents register.
+        access_token_s: Lifetime of new access tokens.
+        connection_token_s: Lifetime of new connection tokens.
     """
 
     def __init__(
         self,
         clients: Clients,
         agents: Clients,
-        signers: dict[str, Signer],
+        statements: Statements,
+        keys: dict[str, Keys],
         *,
         access_token_s: int,
         connection_token_s: int,
-        accept_default_statement: bool,
     ) -> None:
         self.clients = clients
         self.agents = agents
-        self._signers = signers
-        self._access_token_s = access_token_s
-        self._connection_token_s = connection_token_s
-        self._accept_default_statement = accept_default_statement
+        self.statements = statements
+        self.access_token_s = access_token_s
+        self.connection_token_s = connection_token_s
+        self._keys = keys
 
     @classmethod
     async def load(
@@ -154,7 +133,7 @@ class Tokens:
         accept_default_statement: bool = True,
         now: Clock = utc_now,
     ) -> "Tokens":
-        """Take clients and keys from the store; missing keys are made and stored.
+        """Take clients, statements and keys from the store; missing keys are made and stored.
 
         Args:
             store: Where they are kept.
@@ -163,18 +142,19 @@ class Tokens:
             accept_default_statement: Whether the statement that everybody knows lets an agent in.
             now: The clock.
         """
-        rings = await asyncio.gather(*(_ring(store, purpose, now) for purpose in _PURPOSES))
-        signers = {
-            purpose: Signer(ISSUER, ring, lambda: now().timestamp())
-            for purpose, ring in zip(_PURPOSES, rings, strict=True)
-        }
+        keys = await asyncio.gather(*(Keys.load(store, purpose, now) for purpose in _PURPOSES))
         return cls(
             Clients(await store.api_clients(), store.save_api_client, now),
             Clients(await store.agent_clients(), store.save_agent_client, now),
-            signers,
+            Statements(
+                await store.software_statements(),
+                store.save_software_statement,
+                now,
+                accept_default_statement,
+            ),
+            dict(zip(_PURPOSES, keys, strict=True)),
             access_token_s=access_token_s,
             connection_token_s=connection_token_s,
-            accept_default_statement=accept_default_statement,
         )
 
     async def register_client(self, name: str, allow_duplicate: bool = False) -> tuple[str, str]:
@@ -192,13 +172,22 @@ class Tokens:
 
     def issue_access(self, client_id: str) -> tuple[str, int]:
         """An access token of an API client, and its seconds."""
-        return self._signers["access"].issue(self._access_token_s, sub=client_id), self._access_token_s
+        return self._keys["access"].signer.issue(self.access_token_s, sub=client_id), self.access_token_s
 
     def check_access(self, token: str) -> str | None:
         """The API client an access token belongs to, if it is good."""
-        claims = self._signers["access"].check(token)
-        client_id = str(claims["sub"]) if claims else ""
-        return client_id if self.clients.is_active(client_id) else None
+        return self._active_subject("access", token, self.clients)
+
+    async def renew_access_keys(self, grace_s: int = 0) -> None:
+        """Sign access tokens with a new key; clients and their secrets stay as they are.
+
+        Args:
+            grace_s: How long the tokens that are out are still good, in seconds.
+
+        Raises:
+            StoreUnavailable: the new key cannot be kept; nothing changes.
+        """
+        await self._keys["access"].renew(grace_s)
 
     async def register_agent(self, statement: str, name: str) -> tuple[str, str]:
         """Register an agent that shows a software statement.
@@ -209,9 +198,7 @@ class Tokens:
         Raises:
             StatementRefused: the statement lets nobody in.
         """
-        shown = statement.strip().encode("utf-8", "surrogatepass")
-        known = hmac.compare_digest(shown, software_statement.DEFAULT.encode())
-        if not known or not self._accept_default_statement:
+        if not self.statements.is_active(statement):
             raise StatementRefused("The software statement is not known or not active.")
         if self.agents.active_count >= MOST_ACTIVE_AGENTS:
             raise StatementRefused("Too many agents are registered.")
@@ -220,48 +207,49 @@ class Tokens:
 
     def issue_agent(self, client_id: str) -> tuple[str, int]:
         """A token for an agent's channel, and its seconds."""
-        return self._signers["agent"].issue(AGENT_TOKEN_S, sub=client_id), AGENT_TOKEN_S
+        return self._keys["agent"].signer.issue(AGENT_TOKEN_S, sub=client_id), AGENT_TOKEN_S
 
     def check_agent(self, token: str) -> str | None:
         """The agent client a token belongs to, if it is good."""
-        claims = self._signers["agent"].check(token)
-        client_id = str(claims["sub"]) if claims else ""
-        return client_id if self.agents.is_active(client_id) else None
+        return self._active_subject("agent", token, self.agents)
 
     def issue_connection(self, session_id: str, user: str) -> str:
         """A token with which one user connects to one session."""
-        return self._signers["connection"].issue(
-            self._connection_token_s, aud=CONNECTION_AUDIENCE, sid=session_id, sub=user
+        return self._keys["connection"].signer.issue(
+            self.connection_token_s, aud=CONNECTION_AUDIENCE, sid=session_id, sub=user
         )
 
-    def check_connection(self, token: str, session_id: str) -> str | None:
-        """The user of a connection token, if it is good for that session.
+    def check_connection(self, token: str, session_id: str) -> str:
+        """The user of a connection token; whether the session can be connected to is for the caller to know.
 
-        Whether the session can be connected to is for the caller to know.
+        Raises:
+            ConnectionRefused: the token was not issued here, or for another session, or has ended.
         """
-        claims = self._signers["connection"].check(token)
-        if not claims or claims.get("sid") != session_id:
-            return None
-        return str(claims["sub"])
+        reading = self._keys["connection"].signer.read(token)
+        if reading is None or reading.claims.get("sid") != session_id:
+            raise ConnectionRefused("Invalid token")
+        if reading.is_over:
+            raise ConnectionRefused("Token expired")
+        return str(reading.claims["sub"])
+
+    def _active_subject(self, purpose: str, token: str, clients: Clients) -> str | None:
+        claims = self._keys[purpose].signer.check(token)
+        client_id = str(claims["sub"]) if claims else ""
+        return client_id if clients.is_active(client_id) else None
 
 
 _PURPOSES = ("access", "agent", "connection")
 
 
-async def _ring(store: Store, purpose: str, now: Clock) -> dict[str, bytes]:
-    keys = await store.signing_keys(purpose)
-    if not keys:
-        pem = await asyncio.to_thread(new_key_pem)
-        keys = [SigningKey(uuid.uuid4().hex, purpose, pem.decode(), now())]
-        await store.save_signing_key(keys[0])
-    return {key.kid: key.pem.encode() for key in keys}
+async def _new_key(purpose: str, now: Clock) -> SigningKey:
+    pem = await asyncio.to_thread(new_key_pem)
+    return SigningKey(uuid.uuid4().hex, purpose, pem.decode(), now())
 
 
-def _with_secret(client_id: str, name: str, secret: str, now: datetime) -> ApiClient:
-    salt = secrets.token_hex(16)
-    return ApiClient(client_id, name, salt, _hash(salt, secret), "active", now)
-
-
-def _hash(salt: str, secret: str) -> str:
-    # One round is enough: the secrets are random and long, there is nothing to guess by trying.
-    return hashlib.sha256(bytes.fromhex(salt) + secret.encode("utf-8", "surrogatepass")).hexdigest()
+def _ring(keys: Iterable[SigningKey]) -> dict[str, RingKey]:
+    """The keys as a signer takes them: the one without an end last, because it signs."""
+    ordered = sorted(keys, key=lambda key: (key.ends_at is None, key.created_at))
+    return {
+        key.kid: RingKey(key.pem.encode(), key.ends_at.timestamp() if key.ends_at else None)
+        for key in ordered
+    }

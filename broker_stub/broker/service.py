@@ -21,10 +21,14 @@ from pathlib import Path
 from typing import Any
 
 from broker_stub.broker.admin import admin_app, socket_path
+from broker_stub.broker.admin_trust import trust_routes
 from broker_stub.broker.agents import AgentChannels
 from broker_stub.broker.coordinator import Coordinator, utc_now
+from broker_stub.broker.dns_names import DnsNames
 from broker_stub.broker.events import Rules
+from broker_stub.broker.external_tokens import Demands, ExternalServers
 from broker_stub.broker.http_api import ApiRules, Health, HttpApi
+from broker_stub.broker.key_sets import fetch_document
 from broker_stub.broker.key_stores import KeyStoreError
 from broker_stub.broker.listener_tls import ListenerTls
 from broker_stub.broker.listeners import Listener, ListenError, local_url, open_socket, short_path
@@ -142,6 +146,10 @@ class Broker:
         stack.push_async_callback(self.store.close)
         self.registry = await self._restored()
         self.tokens = await self._loaded_tokens()
+        self.dns_names = DnsNames(await self.store.dns_mappings(), self.store.replace_dns_mappings)
+        self.external = await self._external_servers()
+        stack.callback(self.external.close)
+        self.external.warm_up()
         self.coordinator = Coordinator(self.registry, self.store, self._now)
         self.agents = AgentChannels(
             self.coordinator,
@@ -165,7 +173,8 @@ class Broker:
         stack.callback(socket_path(path).unlink, missing_ok=True)
         grace_s = settings.running.shutdown_grace_s
         stack.push_async_callback(self._stop_listeners)
-        await self._serve(Listener.for_local(admin_app(self.tokens), admin_name, grace_s))
+        trust = trust_routes(self.tokens, self.external, self.dns_names, self.agents.close_client)
+        await self._serve(Listener.for_local(admin_app(self.tokens, trust), admin_name, grace_s))
         socket_path(path).chmod(0o600)
         await self._serve(Listener.for_tls(self.client_app, self.tls.client, grace_s), client_socket)
         await self._serve(
@@ -186,17 +195,34 @@ class Broker:
 
     async def _loaded_tokens(self) -> Tokens:
         authorization = self._settings.authorization
-        if authorization.enable_agent_authorization and not authorization.reject_default_statement:
-            logger.warning(
-                "Agents may register with the software statement that every installation knows; "
-                "ext-reject-default-software-statement = true refuses it."
-            )
-        return await Tokens.load(
+        tokens = await Tokens.load(
             self.store,
             access_token_s=authorization.access_token_s,
             connection_token_s=self._settings.sessions.connection_token_minutes * 60,
             accept_default_statement=not authorization.reject_default_statement,
             now=self._now,
+        )
+        if authorization.enable_agent_authorization and tokens.statements.is_default_active:
+            logger.warning(
+                "Agents may register with the software statement that every installation knows; "
+                "ext-reject-default-software-statement = true refuses it, and so does "
+                "deactivate-software-statement."
+            )
+        return tokens
+
+    async def _external_servers(self) -> ExternalServers:
+        authorization = self._settings.authorization
+        return ExternalServers(
+            await self.store.auth_servers(),
+            self.store.save_auth_server,
+            self.store.remove_auth_server,
+            fetch_document,
+            self._now,
+            Demands(
+                authorization.external_issuers,
+                authorization.external_audiences,
+                authorization.external_scopes,
+            ),
         )
 
     async def _client_app(self) -> HttpApi:
@@ -221,7 +247,7 @@ class Broker:
         if client.live_changes:
             self._live = LiveStream(self.registry)
             self.coordinator.changed = self._live.note_change
-        return HttpApi(operations, self.tokens, throttle, self.health, rules, self._live)
+        return HttpApi(operations, self.tokens, self.external, throttle, self.health, rules, self._live)
 
     def health(self) -> Health:
         """Whether the broker serves."""

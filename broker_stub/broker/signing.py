@@ -11,6 +11,7 @@ import hashlib
 import re
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from joserfc import jwt
@@ -28,25 +29,56 @@ def new_key_pem() -> bytes:
     return RSAKey.generate_key(_KEY_BITS).as_pem(private=True)
 
 
+def public_pem(pem: bytes) -> bytes:
+    """The public half of a key."""
+    return RSAKey.import_key(pem).as_pem(private=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RingKey:
+    """A key of a ring; one with an end (seconds since the epoch) only checks what it signed before."""
+
+    pem: bytes
+    ends_at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a token says that was issued here; `is_over` when its end has passed."""
+
+    claims: dict[str, Any]
+    is_over: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    kid: str
+    claims: dict[str, Any]
+
+
 class Signer:
     """Issues and checks the tokens of one purpose.
 
     Args:
         issuer: The `iss` claim.
-        keys: Private keys (PEM) by key id, the one that signs last.
+        keys: Keys by key id; the last one signs and must be private.
         now: Seconds since the epoch.
         remembered: How many verified tokens to keep, so that a busy client costs no signature check.
     """
 
     def __init__(
-        self, issuer: str, keys: Mapping[str, bytes], now: Callable[[], float], remembered: int = 10_000
+        self, issuer: str, keys: Mapping[str, RingKey], now: Callable[[], float], remembered: int = 10_000
     ) -> None:
         self._issuer = issuer
-        self._keys = {kid: RSAKey.import_key(pem) for kid, pem in keys.items()}
-        self._kid = list(self._keys)[-1]
         self._now = now
         self._remembered = remembered
-        self._verified: dict[bytes, dict[str, Any]] = {}
+        self.replace_keys(keys)
+
+    def replace_keys(self, keys: Mapping[str, RingKey]) -> None:
+        """Sign and check with other keys from now on; tokens of the others are refused at once."""
+        self._keys = {kid: (RSAKey.import_key(key.pem), key.ends_at) for kid, key in keys.items()}
+        self._kid = list(self._keys)[-1]
+        self._verified: dict[bytes, _Verified] = {}
 
     def issue(self, lifetime_s: float, **claims: str) -> str:
         """A new token, different from every other.
@@ -63,40 +95,56 @@ class Signer:
             "jti": uuid.uuid4().hex,
             **claims,
         }
-        header = {"alg": _ALGORITHM, "kid": self._kid}
-        return jwt.encode(header, stated, self._keys[self._kid], algorithms=[_ALGORITHM])
+        header = {"alg": _ALGORITHM, "kid": self._kid, "typ": "JWT"}
+        return jwt.encode(header, stated, self._keys[self._kid][0], algorithms=[_ALGORITHM])
 
     def check(self, token: str) -> dict[str, Any] | None:
         """The claims of a token that was issued here and has not ended, else `None`."""
+        reading = self.read(token)
+        return None if reading is None or reading.is_over else reading.claims
+
+    def read(self, token: str) -> Reading | None:
+        """What a token says that was issued here, also after its end; else `None`."""
         digest = hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
-        claims = self._verified.get(digest)
-        if claims is None:
-            claims = self._verify(token)
-            if claims is None:
-                return None
+        verified = self._verified.get(digest) or self._verify(token)
+        if verified is None:
+            return None
+        now = self._now()
+        is_over = verified.claims["exp"] <= now
+        if is_over or not self._checks(verified.kid, now):
+            self._verified.pop(digest, None)
+        elif digest not in self._verified:
             while len(self._verified) >= self._remembered:
                 del self._verified[next(iter(self._verified))]
-            self._verified[digest] = claims
-        if claims["exp"] <= self._now():
-            self._verified.pop(digest, None)
-            return None
-        return claims
+            self._verified[digest] = verified
+        return Reading(verified.claims, is_over) if self._checks(verified.kid, now) else None
 
-    def _verify(self, token: str) -> dict[str, Any] | None:
-        if len(token) > _LONGEST or not _COMPACT.match(token) or not _is_canonical(token.rpartition(".")[2]):
+    def _verify(self, token: str) -> _Verified | None:
+        if len(token) > _LONGEST or not is_compact(token):
             return None
         try:
-            claims = jwt.decode(token, self._key_of, algorithms=[_ALGORITHM]).claims
+            decoded = jwt.decode(token, self._key_of, algorithms=[_ALGORITHM])
         except (JoseError, ValueError, TypeError):
             return None
+        claims = decoded.claims
         known = claims.get("iss") == self._issuer and isinstance(claims.get("exp"), int)
-        return claims if known else None
+        return _Verified(str(decoded.header["kid"]), claims) if known else None
+
+    def _checks(self, kid: str, now: float) -> bool:
+        """Whether a key is still good for checking."""
+        _, ends_at = self._keys[kid]
+        return ends_at is None or now < ends_at
 
     def _key_of(self, token: Any) -> RSAKey:
-        key = self._keys.get(str(token.headers().get("kid")))
+        key, _ = self._keys.get(str(token.headers().get("kid")), (None, None))
         if key is None:
             raise InvalidKeyIdError
         return key
+
+
+def is_compact(token: str) -> bool:
+    """Whether a text has the three parts of a signed token, its signature in the one plain encoding."""
+    return bool(_COMPACT.match(token)) and _is_canonical(token.rpartition(".")[2])
 
 
 def _is_canonical(signature: str) -> bool:

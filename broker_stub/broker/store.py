@@ -35,6 +35,8 @@ from broker_stub.broker.store_schema import MIGRATIONS, Migration, StoreTooNew
 __all__ = [
     "AgentClient",
     "ApiClient",
+    "AuthServer",
+    "DnsMapping",
     "SigningKey",
     "SoftwareStatement",
     "Store",
@@ -74,15 +76,37 @@ class SoftwareStatement:
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A key of the broker and what it signs."""
+    """A key of the broker and what it signs; with an end it only checks what was signed before."""
 
     kid: str
     purpose: str
     pem: str
     created_at: datetime
+    ends_at: datetime | None = None
 
     def __repr__(self) -> str:
         return f"SigningKey({self.kid!r}, {self.purpose!r})"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthServer:
+    """An external authorization server, known by the address of its keys."""
+
+    url: str
+    algorithm: str | None
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DnsMapping:
+    """The DNS names of a server, for gateways. `key` is made of the other two that name the server."""
+
+    key: str
+    id_type: str
+    server_id: str
+    internal_name: str | None
+    external_name: str | None
+    created_at: datetime
 
 
 # ------------------------------------------------------------------ changes as rows
@@ -105,15 +129,20 @@ def _fleet_slot(change: Change) -> tuple[Slot, Row | None]:
 
 
 def _values(record: Any) -> Values:
-    return asdict(record) | {"created_at": record.created_at.isoformat()}
+    times = {name: value.isoformat() for name, value in asdict(record).items() if isinstance(value, datetime)}
+    return asdict(record) | times
 
 
 def _records(connection: Connection, table: Table, kind: type[RecordT], *where: Any) -> list[RecordT]:
     names = [field.name for field in fields(kind)]  # type: ignore[arg-type]  # only dataclasses are given
     rows = connection.execute(select(*(table.c[name] for name in names)).where(*where))
     return [
-        kind(**(dict(row._mapping) | {"created_at": datetime.fromisoformat(row.created_at)})) for row in rows
+        kind(**{name: _time_or_text(name, value) for name, value in row._mapping.items()}) for row in rows
     ]
+
+
+def _time_or_text(name: str, value: Any) -> Any:
+    return datetime.fromisoformat(value) if name.endswith("_at") and value is not None else value
 
 
 # ------------------------------------------------------------------ jobs of the thread
@@ -233,6 +262,35 @@ class Store:
         table = store_schema.signing_keys
         keys = await self._ask(lambda c: _records(c, table, SigningKey, table.c.purpose == purpose))
         return sorted(keys, key=lambda key: key.created_at)
+
+    async def replace_signing_keys(self, saved: Sequence[SigningKey], removed: Sequence[str]) -> None:
+        """Insert or replace keys and remove others by their ids, all in one transaction."""
+        rows: Rows = [(("signing_keys", kid), None) for kid in removed]
+        rows += [(("signing_keys", key.kid), _values(key)) for key in saved]
+        await self._put(rows)
+
+    async def save_auth_server(self, server: AuthServer) -> None:
+        """Insert or replace an external authorization server."""
+        await self._put([(("auth_servers", server.url), _values(server))])
+
+    async def remove_auth_server(self, url: str) -> None:
+        """Forget an external authorization server."""
+        await self._put([(("auth_servers", url), None)])
+
+    async def auth_servers(self) -> list[AuthServer]:
+        """All external authorization servers, oldest first."""
+        found = await self._ask(lambda c: _records(c, store_schema.auth_servers, AuthServer))
+        return sorted(found, key=lambda server: server.created_at)
+
+    async def replace_dns_mappings(self, saved: Sequence[DnsMapping], removed: Sequence[str]) -> None:
+        """Insert or replace DNS mappings and remove others by their keys, all in one transaction."""
+        rows: Rows = [(("dns_mappings", key), None) for key in removed]
+        rows += [(("dns_mappings", mapping.key), _values(mapping)) for mapping in saved]
+        await self._put(rows)
+
+    async def dns_mappings(self) -> list[DnsMapping]:
+        """All DNS mappings."""
+        return await self._ask(lambda c: _records(c, store_schema.dns_mappings, DnsMapping))
 
     # -------------------------------------------------------------- to the thread and back
 

@@ -54,11 +54,36 @@ signing_keys = Table(
     Column("purpose", String(32), nullable=False),
     Column("pem", Text, nullable=False),
     Column("created_at", String(40), nullable=False),
+    Column("ends_at", String(40)),
+)
+auth_servers = Table(
+    "auth_servers",
+    metadata,
+    Column("url", String(600), primary_key=True),
+    Column("algorithm", String(16)),
+    Column("created_at", String(40), nullable=False),
+)
+dns_mappings = Table(
+    "dns_mappings",
+    metadata,
+    Column("key", String(600), primary_key=True),
+    Column("id_type", String(40), nullable=False),
+    Column("server_id", String(300), nullable=False),
+    Column("internal_name", String(260)),
+    Column("external_name", String(260)),
+    Column("created_at", String(40), nullable=False),
 )
 
 Migration = Callable[[Connection], None]
 
-MIGRATIONS: tuple[Migration, ...] = ()
+
+def _add_outside_trust(connection: Connection) -> None:
+    """Version 2: authorization servers, DNS names of servers, keys that are on their way out."""
+    metadata.create_all(connection, tables=[auth_servers, dns_mappings])
+    connection.exec_driver_sql("ALTER TABLE signing_keys ADD COLUMN ends_at VARCHAR(40)")
+
+
+MIGRATIONS: tuple[Migration, ...] = (_add_outside_trust,)
 """Each makes the next version of the one before; the first starts from version 1."""
 
 

@@ -89,10 +89,8 @@ class RawAgent:
         return self.socket.close_code, self.socket.close_reason or ""
 
 
-async def register(broker: RunningBroker) -> httpx.Response:
-    return await post(
-        broker, REGISTER_PATH, json={"software_statement": software_statement.DEFAULT, "client_name": "raw"}
-    )
+async def register(broker: RunningBroker, statement: str = software_statement.DEFAULT) -> httpx.Response:
+    return await post(broker, REGISTER_PATH, json={"software_statement": statement, "client_name": "raw"})
 
 
 async def post(broker: RunningBroker, path: str, **content: Any) -> httpx.Response:
@@ -100,8 +98,8 @@ async def post(broker: RunningBroker, path: str, **content: Any) -> httpx.Respon
         return await client.post(path, **content)
 
 
-async def agent_token(broker: RunningBroker) -> str:
-    credentials = (await register(broker)).json()
+async def agent_token(broker: RunningBroker, statement: str = software_statement.DEFAULT) -> str:
+    credentials = (await register(broker, statement)).json()
     answer = await post(
         broker,
         TOKEN_PATH,

@@ -1,4 +1,4 @@
-"""Clients and their tokens, over a real store (C27 to C30, C130, B14, B16, B30 to B32)."""
+"""Clients and their tokens, over a real store."""
 
 import base64
 import binascii
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from broker_stub import software_statement
-from broker_stub.broker.oauth import DuplicateName, StatementRefused, Tokens, UnknownClient
+from broker_stub.broker.clients import DuplicateName, UnknownClient
+from broker_stub.broker.oauth import ConnectionRefused, StatementRefused, Tokens
 from broker_stub.broker.store import Store
 
 
@@ -40,7 +41,9 @@ async def load(store: Store, clock: Clock) -> Tokens:
     return await Tokens.load(store, access_token_s=60, connection_token_s=600, now=clock)
 
 
-async def test_b14_a_registered_client_is_known_by_its_secret_alone(store: Store, clock: Clock) -> None:
+@pytest.mark.covers("B14")
+async def test_a_registered_client_is_known_by_its_secret_alone(store: Store, clock: Clock) -> None:
+    """The credentials that registration gives out are good at once, and nothing near them is."""
     tokens = await load(store, clock)
     client_id, secret = await tokens.register_client("console")
     assert tokens.clients.check(client_id, secret)
@@ -50,7 +53,9 @@ async def test_b14_a_registered_client_is_known_by_its_secret_alone(store: Store
     assert not tokens.clients.check("", "")
 
 
-async def test_b14_the_secret_is_nowhere_in_the_database(store: Store, clock: Clock, tmp_path: Path) -> None:
+@pytest.mark.covers("B14")
+async def test_the_secret_is_nowhere_in_the_database(store: Store, clock: Clock, tmp_path: Path) -> None:
+    """Of a client's password the database holds nothing that could be used."""
     _, secret = await (await load(store, clock)).register_client("console")
     written = everything_in(tmp_path)
     assert b"console" in written
@@ -81,7 +86,9 @@ async def test_names_of_active_clients_are_unique_unless_allowed(store: Store, c
         await tokens.register_client("one")
 
 
-async def test_c29_b16_an_unregistered_client_loses_its_tokens(store: Store, clock: Clock) -> None:
+@pytest.mark.covers("C29", "B16")
+async def test_an_unregistered_client_loses_its_tokens(store: Store, clock: Clock) -> None:
+    """After a client was unregistered its tokens and its password are refused, also after a restart."""
     tokens = await load(store, clock)
     client_id, secret = await tokens.register_client("one")
     token, _ = tokens.issue_access(client_id)
@@ -98,7 +105,9 @@ async def test_c29_b16_an_unregistered_client_loses_its_tokens(store: Store, clo
     assert not again.clients.check(client_id, secret)
 
 
-async def test_c28_an_access_token_ends(store: Store, clock: Clock) -> None:
+@pytest.mark.covers("C28")
+async def test_an_access_token_ends(store: Store, clock: Clock) -> None:
+    """An access token is good for the seconds that were told with it, and no longer."""
     tokens = await load(store, clock)
     client_id, _ = await tokens.register_client("one")
     token, seconds = tokens.issue_access(client_id)
@@ -109,7 +118,9 @@ async def test_c28_an_access_token_ends(store: Store, clock: Clock) -> None:
     assert tokens.check_access(token) is None
 
 
-async def test_c30_b32_clients_and_tokens_outlive_a_restart(store: Store, clock: Clock) -> None:
+@pytest.mark.covers("C30", "B32")
+async def test_clients_and_tokens_outlive_a_restart(store: Store, clock: Clock) -> None:
+    """Tokens of all kinds that were issued before a restart are good after it."""
     before = await load(store, clock)
     client_id, secret = await before.register_client("one")
     access, _ = before.issue_access(client_id)
@@ -132,34 +143,45 @@ async def test_tokens_of_one_kind_are_none_of_another(store: Store, clock: Clock
     connection = tokens.issue_connection("s1", client_id)
     assert [tokens.check_access(each) for each in (access, agent, connection)] == [client_id, None, None]
     assert [tokens.check_agent(each) for each in (access, agent, connection)] == [None, agent_id, None]
-    assert [tokens.check_connection(each, "s1") for each in (access, agent, connection)] == [
-        None,
-        None,
-        client_id,
-    ]
+    assert tokens.check_connection(connection, "s1") == client_id
+    for other in (access, agent):
+        with pytest.raises(ConnectionRefused, match="Invalid token"):
+            tokens.check_connection(other, "s1")
 
 
-async def test_c130_b31_connection_tokens(store: Store, clock: Clock) -> None:
+@pytest.mark.covers("C130", "B31")
+async def test_connection_tokens_are_for_one_session_and_one_user_for_a_while(
+    store: Store, clock: Clock
+) -> None:
+    """Two connection tokens differ, both are good for their session and user alone, and end in time."""
     tokens = await load(store, clock)
     first, second = tokens.issue_connection("s1", "CORP\\alice"), tokens.issue_connection("s1", "CORP\\alice")
     assert first != second
     assert tokens.check_connection(first, "s1") == tokens.check_connection(second, "s1") == "CORP\\alice"
-    assert tokens.check_connection(first, "s2") is None
-    assert tokens.check_connection(first[:-2] + "AA", "s1") is None
-    clock.advance(seconds=600)
-    assert tokens.check_connection(first, "s1") is None
+    for token, session_id in ((first, "s2"), (first[:-2] + "AA", "s1"), ("", "s1")):
+        with pytest.raises(ConnectionRefused, match="Invalid token"):
+            tokens.check_connection(token, session_id)
+    clock.advance(seconds=599)
+    assert tokens.check_connection(first, "s1")
+    clock.advance(seconds=1)
+    with pytest.raises(ConnectionRefused, match="Token expired"):
+        tokens.check_connection(first, "s1")
+    with pytest.raises(ConnectionRefused, match="Invalid token"):
+        tokens.check_connection(first, "s2")
 
 
-async def test_b34_users_of_any_language(store: Store, clock: Clock) -> None:
+@pytest.mark.covers("B34")
+async def test_users_of_any_language(store: Store, clock: Clock) -> None:
+    """A connection token carries every user name unchanged."""
     tokens = await load(store, clock)
     for user in ("zoë & co", "名前", 'a"b<c>\\', "x" * 256):
         assert tokens.check_connection(tokens.issue_connection("s", user), "s") == user
 
 
+@pytest.mark.covers("B30")
 @pytest.mark.parametrize("statement", ["", "nonsense", "é", "\ud800", software_statement.DEFAULT[:-4]])
-async def test_b30_only_a_known_statement_registers_an_agent(
-    store: Store, clock: Clock, statement: str
-) -> None:
+async def test_only_a_known_statement_registers_an_agent(store: Store, clock: Clock, statement: str) -> None:
+    """An agent registers with the statement that comes with it, and not with an unknown or damaged one."""
     tokens = await load(store, clock)
     agent_id, secret = await tokens.register_agent(f" {software_statement.DEFAULT}\n", "host")
     assert tokens.agents.check(agent_id, secret)
@@ -168,7 +190,57 @@ async def test_b30_only_a_known_statement_registers_an_agent(
     assert tokens.agents.active_count == 1
 
 
-async def test_b30_the_public_statement_can_be_refused(store: Store, clock: Clock) -> None:
+async def test_the_public_statement_can_be_refused(store: Store, clock: Clock) -> None:
     tokens = await Tokens.load(store, accept_default_statement=False, now=clock)
     with pytest.raises(StatementRefused):
         await tokens.register_agent(software_statement.DEFAULT, "host")
+
+
+@pytest.mark.covers("B17")
+async def test_renewed_keys_refuse_all_tokens_that_are_out(store: Store, clock: Clock) -> None:
+    """With new signing keys old access tokens are refused and new ones work, also after a restart."""
+    tokens = await load(store, clock)
+    client_id, secret = await tokens.register_client("one")
+    old, _ = tokens.issue_access(client_id)
+    connection = tokens.issue_connection("s", "ana")
+    await tokens.renew_access_keys()
+    new, _ = tokens.issue_access(client_id)
+    for at in (tokens, await load(store, clock)):
+        assert at.check_access(old) is None
+        assert at.check_access(new) == client_id
+        assert at.clients.check(client_id, secret)
+        assert at.check_connection(connection, "s") == "ana"
+    assert len(await store.signing_keys("access")) == 1, "nothing is left of the old key"
+
+
+@pytest.mark.covers("B17")
+async def test_renewed_keys_can_leave_the_tokens_that_are_out_a_while(store: Store, clock: Clock) -> None:
+    """On request old access tokens stay good for a time, and not a second longer, also over a restart."""
+    tokens = await load(store, clock)
+    client_id, _ = await tokens.register_client("one")
+    old, _ = tokens.issue_access(client_id)
+    clock.advance(seconds=1)
+    await tokens.renew_access_keys(grace_s=30)
+    again = await load(store, clock)
+    assert tokens.check_access(old) == again.check_access(old) == client_id
+    retired, signing = await store.signing_keys("access")
+    assert "PRIVATE" not in retired.pem, "what is on its way out cannot sign again"
+    assert "PRIVATE" in signing.pem
+    clock.advance(seconds=30)
+    assert tokens.check_access(old) is again.check_access(old) is None
+    assert (await load(store, clock)).check_access(old) is None
+    assert [key.kid for key in await store.signing_keys("access")] == [signing.kid]
+
+
+async def test_a_second_renewal_makes_no_grace_longer(store: Store, clock: Clock) -> None:
+    tokens = await load(store, clock)
+    client_id, _ = await tokens.register_client("one")
+    first, _ = tokens.issue_access(client_id)
+    await tokens.renew_access_keys(grace_s=10)
+    second, _ = tokens.issue_access(client_id)
+    await tokens.renew_access_keys(grace_s=50)
+    clock.advance(seconds=10)
+    assert tokens.check_access(first) is None
+    assert tokens.check_access(second) == client_id
+    await tokens.renew_access_keys()
+    assert tokens.check_access(second) is None

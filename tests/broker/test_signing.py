@@ -1,4 +1,4 @@
-"""Tokens of one purpose: what is accepted, and above all what is not (B28)."""
+"""Tokens of one purpose: what is accepted, and above all what is not."""
 
 import base64
 import json
@@ -8,7 +8,7 @@ import pytest
 from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 
-from broker_stub.broker.signing import Signer, new_key_pem
+from broker_stub.broker.signing import RingKey, Signer, new_key_pem, public_pem
 
 PEM = new_key_pem()
 OTHER_PEM = new_key_pem()
@@ -28,7 +28,8 @@ def clock() -> Clock:
 
 
 def signer(clock: Clock, remembered: int = 100, **keys: bytes) -> Signer:
-    return Signer("us", keys or {"one": PEM}, clock, remembered)
+    ring = {kid: RingKey(pem) for kid, pem in (keys or {"one": PEM}).items()}
+    return Signer("us", ring, clock, remembered)
 
 
 def test_a_token_states_what_it_was_issued_for(clock: Clock) -> None:
@@ -80,7 +81,9 @@ def encoded(part: dict[str, Any]) -> str:
     return base64.urlsafe_b64encode(json.dumps(part).encode()).rstrip(b"=").decode()
 
 
-def test_b28_other_algorithms_are_refused(clock: Clock) -> None:
+@pytest.mark.covers("B28")
+def test_other_algorithms_are_refused(clock: Clock) -> None:
+    """Unsigned tokens are refused, and those of a shared secret, another key or another algorithm."""
     tokens = signer(clock)
     claims = {"iss": "us", "sub": "a", "exp": int(clock.time) + 60}
     unsigned = f"{encoded({'alg': 'none', 'kid': 'one'})}.{encoded(claims)}."
@@ -116,3 +119,33 @@ def test_the_memory_of_verified_tokens_is_bounded(clock: Clock) -> None:
     for token in issued * 2:
         assert tokens.check(token)
     assert len(tokens._verified) == 3
+
+
+def test_a_key_with_an_end_checks_until_then_and_never_signs(clock: Clock) -> None:
+    old = signer(clock).issue(600, sub="a")
+    retired = RingKey(public_pem(PEM), clock.time + 30)
+    ring = Signer("us", {"one": retired, "two": RingKey(OTHER_PEM)}, clock)
+    assert ring.check(old)
+    assert signer(clock, two=OTHER_PEM).check(ring.issue(60, sub="b"))
+    clock.time += 30
+    assert ring.check(old) is None, "also when it was remembered"
+    assert ring.read(old) is None
+
+
+def test_other_keys_take_effect_at_once(clock: Clock) -> None:
+    tokens = signer(clock)
+    old = tokens.issue(60, sub="a")
+    assert tokens.check(old)
+    tokens.replace_keys({"two": RingKey(OTHER_PEM)})
+    assert tokens.check(old) is None
+    assert tokens.check(tokens.issue(60, sub="a"))
+
+
+def test_a_token_that_has_ended_can_still_be_told_from_a_forged_one(clock: Clock) -> None:
+    tokens = signer(clock)
+    token = tokens.issue(60, sub="a")
+    clock.time += 60
+    reading = tokens.read(token)
+    assert reading is not None
+    assert (reading.is_over, reading.claims["sub"]) == (True, "a")
+    assert tokens.read(token[:-4] + "AAAA") is None

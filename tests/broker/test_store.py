@@ -28,12 +28,15 @@ from broker_stub.broker.events import (
 )
 from broker_stub.broker.store import (
     ApiClient,
+    AuthServer,
+    DnsMapping,
     SigningKey,
     SoftwareStatement,
     Store,
     StoreTooNew,
     StoreUnavailable,
 )
+from broker_stub.broker.store_schema import MIGRATIONS
 
 NOON = datetime(2026, 3, 30, 12, tzinfo=UTC)
 
@@ -167,11 +170,40 @@ async def test_statements_and_keys_are_kept(store: Store) -> None:
     assert "secret" not in repr(other)
 
 
+async def test_keys_are_replaced_together(store: Store) -> None:
+    old, other = SigningKey("a", "access", "pem", NOON), SigningKey("x", "agent", "pem", NOON)
+    for key in (old, other):
+        await store.save_signing_key(key)
+    new = SigningKey("b", "access", "pem", NOON, ends_at=NOON)
+    await store.replace_signing_keys([new], ["a"])
+    assert await store.signing_keys("access") == [new]
+    assert await store.signing_keys("agent") == [other]
+
+
+async def test_authorization_servers_are_kept(store: Store) -> None:
+    first, second = AuthServer("https://b/", None, NOON), AuthServer("https://a/", "ES256", NOON)
+    for server in (first, second, AuthServer("https://b/", "RS512", NOON)):
+        await store.save_auth_server(server)
+    await store.remove_auth_server("https://a/")
+    assert await store.auth_servers() == [AuthServer("https://b/", "RS512", NOON)]
+
+
+async def test_dns_mappings_are_kept(store: Store) -> None:
+    one = DnsMapping("Ip 10.0.0.1", "Ip", "10.0.0.1", "a", None, NOON)
+    two = DnsMapping("Id s", "Id", "s", None, "b.example", NOON)
+    await store.replace_dns_mappings([one], [])
+    await store.replace_dns_mappings([two], [one.key])
+    assert await store.dns_mappings() == [two]
+
+
 # ------------------------------------------------------------------ schema
 
 
 def add_column(connection: Connection) -> None:
     connection.execute(text("ALTER TABLE sessions ADD COLUMN color VARCHAR"))
+
+
+TODAY = len(MIGRATIONS) + 1
 
 
 def fail(connection: Connection) -> None:
@@ -180,9 +212,9 @@ def fail(connection: Connection) -> None:
 
 
 async def test_a_newer_store_is_left_alone(path: Path) -> None:
-    await (await Store.open(path, migrations=[add_column])).close()
+    await (await Store.open(path, migrations=[*MIGRATIONS, add_column])).close()
     before = content(path)
-    with pytest.raises(StoreTooNew, match=r"version 2, this program knows up to 1"):
+    with pytest.raises(StoreTooNew, match=rf"version {TODAY + 1}, this program knows up to {TODAY}"):
         await Store.open(path)
     assert content(path) == before
 
@@ -192,25 +224,45 @@ async def test_an_older_store_is_migrated_after_a_backup(path: Path) -> None:
     await old.write([session(1)])
     await old.close()
 
-    new = await Store.open(path, migrations=[add_column])
+    new = await Store.open(path, migrations=[*MIGRATIONS, add_column])
     assert list((await new.load()).sessions) == ["session-1"]
     await new.close()
-    await (await Store.open(path, migrations=[add_column])).close()  # and is done once
+    await (await Store.open(path, migrations=[*MIGRATIONS, add_column])).close()  # and is done once
 
     with sqlite3.connect(path) as connection:
-        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(2,)]
+        assert connection.execute("SELECT version FROM schema_version").fetchall() == [(TODAY + 1,)]
         assert connection.execute("SELECT color FROM sessions").fetchall() == [(None,)]
     connection.close()
-    with sqlite3.connect(path.with_name("broker.db.v1.bak")) as backup:
-        assert backup.execute("SELECT version FROM schema_version").fetchall() == [(1,)]
+    with sqlite3.connect(path.with_name(f"broker.db.v{TODAY}.bak")) as backup:
+        assert backup.execute("SELECT version FROM schema_version").fetchall() == [(TODAY,)]
         assert backup.execute("SELECT key FROM sessions").fetchall() == [("session-1",)]
     backup.close()
+
+
+async def test_a_store_of_the_first_version_gets_what_was_added_since(path: Path) -> None:
+    store = await Store.open(path)
+    await store.save_signing_key(SigningKey("k", "access", "pem", NOON))
+    await store.close()
+    with sqlite3.connect(path) as connection:
+        for statement in (
+            "DROP TABLE auth_servers",
+            "DROP TABLE dns_mappings",
+            "ALTER TABLE signing_keys DROP COLUMN ends_at",
+            "UPDATE schema_version SET version = 1",
+        ):
+            connection.execute(statement)
+    connection.close()
+    store = await Store.open(path)
+    assert await store.signing_keys("access") == [SigningKey("k", "access", "pem", NOON)]
+    await store.save_auth_server(AuthServer("https://a/", None, NOON))
+    assert await store.dns_mappings() == []
+    await store.close()
 
 
 async def test_a_migration_that_fails_changes_nothing(path: Path) -> None:
     await (await Store.open(path)).close()
     with pytest.raises(StoreUnavailable, match="no"):
-        await Store.open(path, migrations=[fail])
+        await Store.open(path, migrations=[*MIGRATIONS, fail])
     await (await Store.open(path)).close()
 
 

@@ -1,0 +1,125 @@
+"""How administration commands talk to a running broker, and how they end and print.
+
+The commands themselves are in `cli` and `trust_commands`; what they ask is
+answered by `broker.admin` through a socket file in the working path.
+"""
+
+# ruff: noqa: PLC0415  imports inside functions: a short command should not pay for a whole broker
+
+import enum
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import click
+
+if TYPE_CHECKING:
+    import httpx
+
+    from broker_stub.broker.settings import Settings
+
+CONFIG_VARIABLE = "DCVSM_BROKER_CONFIG"
+
+
+class ExitCode(enum.IntEnum):
+    """How the broker's commands end."""
+
+    OK = 0
+    REFUSED = 1
+    USAGE = 2
+    UNREACHABLE = 69
+    NOT_PERMITTED = 77
+    CONFIGURATION = 78
+
+
+def fail(sentence: str, code: ExitCode) -> NoReturn:
+    """End the command with a sentence on standard error."""
+    click.echo(f"error: {sentence}", err=True)
+    sys.exit(code)
+
+
+def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the option that names the configuration file."""
+    return click.option(
+        "--config",
+        type=click.Path(path_type=Path),
+        envvar=CONFIG_VARIABLE,
+        help="The broker's properties file.",
+    )(command)
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
+
+
+def jackson(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A list of objects as JSON in the layout of the original's printer, which scripts know."""
+    return "[ " + ", ".join(_jackson_object(row, "") for row in rows) + " ]" if rows else "[ ]"
+
+
+def _jackson_object(row: Mapping[str, Any], indent: str) -> str:
+    inner = indent + "  "
+
+    def value(of: Any) -> str:
+        return _jackson_object(of, inner) if isinstance(of, Mapping) else _printable_json(of)
+
+    pairs = (f"{inner}{json.dumps(key)} : {value(each)}" for key, each in row.items())
+    return "{\n" + ",\n".join(pairs) + f"\n{indent}}}" if row else "{ }"
+
+
+def _printable_json(value: Any) -> str:
+    """JSON with letters of every language as they are, and what a terminal would obey as codes."""
+    text = json.dumps(value, ensure_ascii=False)
+    return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
+
+
+def ask_broker(config: Path | None, method: str, path: str, asked: Any = None) -> "httpx.Response":
+    """Ask the running broker; whatever is wrong ends the command with a sentence."""
+    import httpx
+
+    from broker_stub.broker.admin import socket_path
+    from broker_stub.broker.listeners import ListenError, short_path
+
+    socket_file = socket_path(settings_for_administration(config).files.working_path)
+    not_running = f"the broker is not running (no answer on {socket_file})"
+    try:
+        with short_path(socket_file) as name, httpx.Client(transport=httpx.HTTPTransport(uds=name)) as client:
+            response = client.request(method, f"http://broker{path}", json=asked)
+    except (FileNotFoundError, ListenError):
+        fail(not_running, ExitCode.UNREACHABLE)
+    except PermissionError:
+        fail(f"you may not use {socket_file}; run as root or the service user", ExitCode.NOT_PERMITTED)
+    except httpx.ConnectError as error:
+        if isinstance(_cause(error), PermissionError):
+            fail(f"you may not use {socket_file}; run as root or the service user", ExitCode.NOT_PERMITTED)
+        fail(not_running, ExitCode.UNREACHABLE)
+    except httpx.HTTPError:
+        fail(not_running, ExitCode.UNREACHABLE)
+    if response.is_success:
+        return response
+    try:
+        sentence = str(response.json()["error"])
+    except (ValueError, KeyError):
+        sentence = f"the broker answered {response.status_code}"
+    fail(sentence, ExitCode.REFUSED)
+
+
+def _cause(error: BaseException) -> BaseException:
+    while following := error.__cause__ or error.__context__:
+        error = following
+    return error
+
+
+def settings_for_administration(config: Path | None) -> "Settings":
+    """The settings of the broker that is to be asked; without a file those of a plain installation."""
+    from broker_stub.broker.settings_file import DEFAULT_FILE, SettingsError, load_file, load_values
+
+    try:
+        if config is None and not DEFAULT_FILE.exists():
+            return load_values({}).settings
+        return load_file(config or DEFAULT_FILE, allow_insecure=True).settings
+    except SettingsError as error:
+        for problem in error.problems:
+            click.echo(f"error: {problem}", err=True)
+        sys.exit(ExitCode.CONFIGURATION)
