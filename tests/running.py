@@ -62,6 +62,8 @@ def broker_values(working_path: Path, **settings: Any) -> dict[str, str]:
         "client-to-broker-connector-bind-host": "127.0.0.1",
         "agent-to-broker-connector-https-port": 0,
         "agent-to-broker-connector-bind-host": "127.0.0.1",
+        "gateway-to-broker-connector-https-port": 0,
+        "gateway-to-broker-connector-bind-host": "127.0.0.1",
         "ext-shutdown-grace-seconds": 2,
     }
     values |= {name.replace("_", "-"): value for name, value in settings.items()}

@@ -76,6 +76,8 @@ def _give_notice(ready_fd: int, broker: Broker) -> None:
         "agent_url": broker.agent_url,
         "ca_file": str(broker.ca_file),
     }
+    if broker.gateway_url is not None:
+        notice["gateway_url"] = broker.gateway_url
     try:
         with os.fdopen(ready_fd, "w") as file:
             file.write(json.dumps(notice) + "\n")

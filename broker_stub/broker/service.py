@@ -37,6 +37,7 @@ from broker_stub.broker.oauth import Tokens
 from broker_stub.broker.operations import Operations, ScreenshotRules
 from broker_stub.broker.page_tokens import PageTokens
 from broker_stub.broker.registry import Registry
+from broker_stub.broker.resolver import resolver_app
 from broker_stub.broker.settings import Settings
 from broker_stub.broker.settings_file import SettingsError
 from broker_stub.broker.store import SigningKey, Store
@@ -92,6 +93,7 @@ class Broker:
     Attributes:
         client_url: Where API clients reach it from this host.
         agent_url: Where agents reach it from this host.
+        gateway_url: Where a gateway reaches it from this host, `None` unless that is enabled.
         ca_file: What both trust.
         client_app: The ASGI application of the client listener.
         agent_app: The ASGI application of the agent listener.
@@ -105,6 +107,7 @@ class Broker:
         self._now = now
         self._is_stopping = False
         self._exit = contextlib.AsyncExitStack()
+        self.gateway_url: str | None = None
         self._failed: asyncio.Future[None] | None = None
         self._listeners: list[tuple[Listener, asyncio.Task[None]]] = []
         self._live: LiveStream | None = None
@@ -141,6 +144,10 @@ class Broker:
         stack.callback(client_socket.close)
         agent_socket = open_socket(settings.agent.bind_host, settings.agent.https_port)
         stack.callback(agent_socket.close)
+        gateway_socket = None
+        if settings.gateway.enabled:
+            gateway_socket = open_socket(settings.gateway.bind_host, settings.gateway.https_port)
+            stack.callback(gateway_socket.close)
 
         self.store = await Store.open(path / "broker.db")
         stack.push_async_callback(self.store.close)
@@ -180,6 +187,10 @@ class Broker:
         await self._serve(
             Listener.for_tls(self.agent_app, self.tls.agent, grace_s, with_channel=True), agent_socket
         )
+        if gateway_socket is not None:
+            self.gateway_url = local_url(gateway_socket)
+            gateway_app = resolver_app(self.registry, self.dns_names, lambda: self.health().reason)
+            await self._serve(Listener.for_tls(gateway_app, self.tls.gateway, grace_s), gateway_socket)
 
     # -------------------------------------------------------------- parts
 
