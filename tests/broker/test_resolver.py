@@ -31,11 +31,15 @@ async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
         yield running
 
 
-async def ask(broker: RunningBroker, tls: ssl.SSLContext | None = None, **parameters: str) -> httpx.Response:
+async def ask(broker: RunningBroker, **parameters: str) -> httpx.Response:
     """What a gateway asks, as it asks it: everything in the query, an empty body."""
+    return await ask_with(broker, broker.tls, **parameters)
+
+
+async def ask_with(broker: RunningBroker, tls: ssl.SSLContext, **parameters: str) -> httpx.Response:
     url = broker.broker.gateway_url
     assert url is not None
-    async with httpx.AsyncClient(base_url=url, verify=tls or broker.tls, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=url, verify=tls, trust_env=False) as client:
         return await client.post("/resolveSession", params=parameters, headers={"accept": "application/json"})
 
 
