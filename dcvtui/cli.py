@@ -5,10 +5,13 @@ standard error and an exit code. Nothing heavy is imported before it is known
 what is to be done.
 """
 
+import contextlib
+import functools
 import os
 import signal
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,8 +37,22 @@ class Demo(Protocol):
 _OK, _NOT_UNDERSTOOD, _INTERRUPTED, _BAD_VALUE, _OTHER = 0, 2, 130, 252, 255
 
 
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What the command line says of how the console looks."""
+
+    theme: str
+    only_ascii: bool
+    images: str
+
+
 def looks(command: Callable[..., int]) -> Callable[..., int]:
-    """The options that say how the console looks."""
+    """The options that say how the console looks; the command takes them as one."""
+
+    @functools.wraps(command)
+    def with_looks(*args: Any, theme: str, only_ascii: bool, images: str, **others: Any) -> int:
+        return command(*args, looks_like=Looks(theme, only_ascii, images), **others)
+
     theme = click.option(
         "--theme",
         metavar="dark|light|NAME",
@@ -44,7 +61,14 @@ def looks(command: Callable[..., int]) -> Callable[..., int]:
         help="Colours of the console: ours, or a theme of Textual's.",
     )
     only_ascii = click.option("--ascii", "only_ascii", is_flag=True, help="Draw signs and frames in ASCII.")
-    return theme(only_ascii(command))
+    images = click.option(
+        "--images",
+        type=click.Choice(["auto", "kitty", "sixel", "blocks", "half", "off"]),
+        default="auto",
+        envvar="DCVTUI_IMAGES",
+        help="How screenshots are drawn: pixels where the terminal can, else quadrant blocks.",
+    )
+    return theme(only_ascii(images(with_looks)))
 
 
 @click.group(
@@ -56,7 +80,7 @@ def looks(command: Callable[..., int]) -> Callable[..., int]:
 @click.version_option(package_name="dcvtui", prog_name="dcvtui", message="%(prog)s %(version)s")
 @looks
 @click.pass_context
-def cli(context: click.Context, theme: str, only_ascii: bool) -> int:
+def cli(context: click.Context, looks_like: Looks) -> int:
     """Operate fleets of remote desktops behind a Session Manager broker.
 
     Without a command it opens the console on a terminal, and prints this help elsewhere.
@@ -66,10 +90,10 @@ def cli(context: click.Context, theme: str, only_ascii: bool) -> int:
     if not _is_on_terminal():
         click.echo(context.get_help())
         return _OK
-    return open_console(context.obj, theme, only_ascii)
+    return open_console(context.obj, looks_like)
 
 
-def open_console(given: Given, theme: str, only_ascii: bool, notice: str = "") -> int:
+def open_console(given: Given, looks_like: Looks, notice: str = "") -> int:
     """Open the console on the broker that the configuration names, or ask for the first one.
 
     The notice is said in the console, where it is seen: words on standard error would be painted over.
@@ -80,16 +104,17 @@ def open_console(given: Given, theme: str, only_ascii: bool, notice: str = "") -
     except ConfigError as error:
         if not error.is_first_run:
             raise
-        return _ask_for_broker(given, theme, only_ascii, error)
+        return _ask_for_broker(given, looks_like, error)
+    options = _options(looks_like, notice)
     from dcvtui.trust import ssl_context  # noqa: PLC0415  `--help` does without
     from dcvtui.tui import app  # noqa: PLC0415  the screen's libraries, only for those who look at it
 
     if connection.trust.ca_file:
         ssl_context(connection.trust)  # a CA file that cannot be used is said here, not on a screen
-    return app.run(connection, _options(theme, only_ascii, notice))
+    return app.run(connection, options)
 
 
-def _ask_for_broker(given: Given, theme: str, only_ascii: bool, nothing_configured: ConfigError) -> int:
+def _ask_for_broker(given: Given, looks_like: Looks, nothing_configured: ConfigError) -> int:
     """Ask for the first broker on a screen of its own, then open the console on it, or the demo."""
     from dcvtui.broker_check import BrokerEntry  # noqa: PLC0415  as above
     from dcvtui.config import Files  # noqa: PLC0415  as above
@@ -101,14 +126,15 @@ def _ask_for_broker(given: Given, theme: str, only_ascii: bool, nothing_configur
     outcome = first_run_app.run(
         Files.standard(os.environ).profiles,
         BrokerEntry(ca_file=str(ca_file)),
-        theme=theme_named(theme),
-        ascii_only=only_ascii or None,
+        theme=theme_named(looks_like.theme),
+        ascii_only=looks_like.only_ascii or None,
     )
     if isinstance(outcome, first_run_app.DemoChosen):
-        return run(["demo", "--theme", theme, *(["--ascii"] if only_ascii else [])])
+        signs = ["--ascii"] if looks_like.only_ascii else []
+        return run(["demo", "--theme", looks_like.theme, "--images", looks_like.images, *signs])
     if outcome is None:
         raise nothing_configured
-    return open_console(given, theme, only_ascii, outcome.saved)
+    return open_console(given, looks_like, outcome.saved)
 
 
 @cli.command()
@@ -124,9 +150,7 @@ def _ask_for_broker(given: Given, theme: str, only_ascii: bool, nothing_configur
 @click.option("--seed", type=int, default=7, show_default=True, help="Another number makes another fleet.")
 @click.option("--still", is_flag=True, help="Nothing changes by itself; what you do still works.")
 @looks
-def demo(
-    no_ui: bool, servers: int, sessions: int | None, seed: int, still: bool, theme: str, only_ascii: bool
-) -> int:
+def demo(no_ui: bool, servers: int, sessions: int | None, seed: int, still: bool, looks_like: Looks) -> int:
     """Try everything on a fleet of simulated servers, with a broker of its own.
 
     Nothing is left when it ends.
@@ -142,10 +166,10 @@ def demo(
             "The demo opens the console, which needs a terminal. Take --no-ui without one.", _BAD_VALUE
         )
     _need_a_screen()
-    looks_like = _options(theme, only_ascii)
+    console = _options(looks_like)
     try:
         with local.start_demo(options) as fleet:
-            return _look_at(fleet, looks_like)
+            return _look_at(fleet, console)
     except local.DemoError as error:
         raise ProgramError(f"{error}.") from None
 
@@ -160,11 +184,25 @@ def _look_at(fleet: "Demo", options: "ConsoleOptions") -> int:
     return app.run(connection, options)
 
 
-def _options(theme: str, only_ascii: bool, notice: str = "") -> "ConsoleOptions":
-    from dcvtui.tui.app import ConsoleOptions  # noqa: PLC0415  as above
-    from dcvtui.tui.themes import theme_named  # noqa: PLC0415  as above
+def _options(looks_like: Looks, notice: str = "") -> "ConsoleOptions":
+    """What the console is opened with; the terminal is asked while the screen's libraries load."""
+    with contextlib.ExitStack() as stack:
+        probe = None
+        if os.name == "posix":
+            from dcvtui.probe import Probe  # noqa: PLC0415  there is no such terminal elsewhere
 
-    return ConsoleOptions(theme=theme_named(theme), ascii_only=only_ascii or None, notice=notice)
+            probe = stack.enter_context(Probe(sys.stdin.fileno(), sys.stderr.fileno()))
+        from dcvtui.terminal import Images  # noqa: PLC0415  as above
+        from dcvtui.tui.app import ConsoleOptions  # noqa: PLC0415  as above
+        from dcvtui.tui.themes import theme_named  # noqa: PLC0415  as above
+
+        return ConsoleOptions(
+            theme=theme_named(looks_like.theme),
+            ascii_only=looks_like.only_ascii or None,
+            notice=notice,
+            images=Images(looks_like.images),
+            answers=probe.answers() if probe else None,
+        )
 
 
 def _is_on_terminal() -> bool:

@@ -191,6 +191,37 @@ def to_png(data: bytes) -> bytes:
         return output.getvalue()
 
 
+def pixels(
+    data: bytes, width: int, height: int, corner: tuple[int, int] | None = None
+) -> tuple["Image.Image", tuple[int, int]]:
+    """The picture for terminals that draw pixels: all of it as large as it fits, or a part of it 1:1.
+
+    Args:
+        data: A PNG or JPEG file.
+        width: Pixels available in a line.
+        height: Lines of pixels available.
+        corner: Where the part begins; without it the whole picture is scaled to fit.
+
+    Returns:
+        An RGB image, and the width and height of the whole picture.
+
+    Raises:
+        ImageError: these bytes are no PNG or JPEG picture.
+    """
+    with _only_image_errors():
+        image = _open(data)
+        size = image.size
+        if corner is not None:
+            left = max(0, min(corner[0], size[0] - width))
+            top = max(0, min(corner[1], size[1] - height))
+            box = (left, top, min(size[0], left + width), min(size[1], top + height))
+            return _opaque(image.crop(box)), size
+        scale = min(width / size[0], height / size[1])
+        fitted = (max(1, round(size[0] * scale)), max(1, round(size[1] * scale)))
+        image.draft("RGB", fitted)
+        return _opaque(image).resize(fitted, _scaling() if scale < 1 else None, reducing_gap=2.0), size
+
+
 # ------------------------------------------------------------------ reading
 
 

@@ -1,4 +1,6 @@
-"""What this terminal can do, told from the environment without asking it, and how text gets to its clipboard.
+"""What this terminal can do, and how text gets to its clipboard.
+
+Read from the environment; what only the terminal itself knows is asked in `dcvtui.probe`.
 
 Nothing here writes to the terminal by itself: sequences are returned or handed
 to the caller's `write`. Used by the console and, for colours, by the command line.
@@ -9,9 +11,10 @@ import base64
 import shutil
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 from typing import Final
 
+from dcvtui.graphics import Pixels, Protocol
 from dcvtui.images import Colours, Form
 
 COPIED: Final = "copied"
@@ -38,6 +41,67 @@ class ColourDepth(IntEnum):
     TRUE = 1 << 24
 
 
+SLOW_S: Final = 0.4
+"""A line on which an answer takes so long is not sent pixels unless they are asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a terminal said.
+
+    Attributes:
+        has_kitty: it draws pictures of the kitty graphics protocol.
+        has_sixel: it draws sixels.
+        cell: width and height of a cell in pixels; None where it is not known.
+        took_s: seconds until the last answer.
+        is_complete: the last answer has come; if not, answers may still arrive among the keys.
+        begun: the beginning of an answer whose rest has not come yet.
+    """
+
+    has_kitty: bool = False
+    has_sixel: bool = False
+    cell: tuple[int, int] | None = None
+    took_s: float = 0.0
+    is_complete: bool = True
+    begun: str = ""
+
+
+class Images(StrEnum):
+    """How pictures are to be drawn: as the terminal can, or in one way whatever it says."""
+
+    AUTO = "auto"
+    KITTY = "kitty"
+    SIXEL = "sixel"
+    BLOCKS = "blocks"
+    HALF = "half"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """How pictures are drawn on this terminal.
+
+    Attributes:
+        form: how cells show dots; None where pictures are not drawn at all.
+        colours: of the cells.
+        pixels: how the terminal takes pixels; then the cells stay blank.
+        why_none: the sentence in place of a picture where there is none.
+    """
+
+    form: Form | None = Form.QUADRANTS
+    colours: Colours = Colours.TRUE
+    pixels: Pixels | None = None
+    why_none: str = ""
+
+
+IN_BLOCKS: Final = Drawing()
+"""What every terminal with UTF-8 can show."""
+
+NO_UTF8: Final = "This terminal does not use UTF-8, so pictures cannot be drawn. `s` still saves them as PNG."
+SWITCHED_OFF: Final = "Pictures are switched off (--images off). `s` still saves them as PNG."
+_USUAL_CELL: Final = (10, 20)
+
+
 @dataclass(frozen=True, slots=True)
 class Terminal:
     """What can be known of a terminal from its environment."""
@@ -60,6 +124,38 @@ class Terminal:
     def picture_colours(self) -> Colours:
         """Exact colours where the terminal has them, else indexes of the 256-colour palette."""
         return Colours.TRUE if self.colours is ColourDepth.TRUE else Colours.PALETTE
+
+    def drawing(self, wanted: Images = Images.AUTO, answers: Answers | None = None) -> Drawing:
+        """How pictures are drawn here.
+
+        Args:
+            wanted: what the operator asks for.
+            answers: what the terminal said; None if it was not asked.
+        """
+        if wanted is Images.OFF:
+            return Drawing(form=None, why_none=SWITCHED_OFF)
+        if pixels := self._pixels(wanted, answers or Answers()):
+            return Drawing(pixels=pixels)
+        if not self.is_utf8:
+            return Drawing(form=None, why_none=NO_UTF8)
+        form = Form.HALF_BLOCKS if wanted is Images.HALF else self.picture_form
+        if wanted is Images.BLOCKS:
+            form = Form.QUADRANTS
+        return Drawing(form, self.picture_colours)
+
+    def _pixels(self, wanted: Images, answers: Answers) -> Pixels | None:
+        if wanted in (Images.KITTY, Images.SIXEL):
+            return Pixels(Protocol(wanted.value), *(answers.cell or _USUAL_CELL))
+        # Without colour a picture would be the only coloured thing on the screen; on a slow line pixels
+        # are many times the bytes of blocks; and of sixels one has to know how many make a cell.
+        is_fit = self.colours is not ColourDepth.NONE and answers.is_complete and answers.took_s < SLOW_S
+        if wanted is not Images.AUTO or not is_fit or answers.cell is None:
+            return None
+        # tmux answers for itself: what it says of kitty is what the terminal behind it might do, and a
+        # picture that goes past tmux stays on the screen when the pane does not.
+        if answers.has_kitty and not self.is_tmux:
+            return Pixels(Protocol.KITTY, *answers.cell)
+        return Pixels(Protocol.SIXEL, *answers.cell) if answers.has_sixel else None
 
 
 def from_environment(environ: Mapping[str, str], encoding: str | None = None) -> Terminal:

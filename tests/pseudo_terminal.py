@@ -16,6 +16,7 @@ import subprocess
 import termios
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -47,6 +48,23 @@ def key_bytes(key: str) -> bytes:
     return KEYS.get(key, key).encode()
 
 
+@dataclass
+class Answering:
+    """How the terminal answers when a program asks what it can draw.
+
+    Attributes:
+        parts: the answer, in the pieces in which it arrives.
+        delay_s: how long the first piece takes, and each one after it.
+    """
+
+    parts: Sequence[bytes] = (b"\x1b[?62;22c",)
+    delay_s: float = 0.0
+
+
+_STRING = re.compile(rb"\x1b[_P](.*?)\x1b\\", re.DOTALL)
+_OPEN_STRING = re.compile(rb"\x1b(?:[_P].*)?\Z", re.DOTALL)
+
+
 class ScreenTimeout(AssertionError):
     """The screen did not come to hold what was waited for; the text shows what it held."""
 
@@ -62,10 +80,18 @@ class Terminal:
         *,
         environment: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        answering: Answering | None = None,
     ) -> None:
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
         self.bytes_read = 0
+        self.strings: list[bytes] = []
+        """What was sent beside text: kitty pictures begin with `G`, sixels hold `q`."""
+        self.raw = bytearray()
+        """Everything that was sent."""
+        self._unfinished = b""
+        self._answering = answering or Answering()
+        self._answers_due: list[tuple[float, bytes]] = []
         self._master, slave = pty.openpty()
         self._set_size(columns, rows)
         self.process = subprocess.Popen(
@@ -115,6 +141,9 @@ class Terminal:
         return taken
 
     def _read_once(self, seconds: float) -> int:
+        self._send_answers()
+        if self._answers_due:
+            seconds = min(seconds, max(0.0, self._answers_due[0][0] - time.monotonic()) + 0.001)
         if not select.select([self._master], [], [], seconds)[0]:
             return 0
         try:
@@ -125,14 +154,37 @@ class Terminal:
             time.sleep(min(seconds, 0.02))
             return 0
         self._answer_questions(data)
-        self._stream.feed(data)
+        self.raw += data
+        self._stream.feed(self._without_strings(data))
         self.bytes_read += len(data)
         return len(data)
+
+    def _without_strings(self, data: bytes) -> bytes:
+        """Pictures and questions are kept apart: the emulator would print them."""
+        data, self._unfinished = self._unfinished + data, b""
+        self.strings += _STRING.findall(data)
+        data = _STRING.sub(b"", data)
+        if begun := _OPEN_STRING.search(data):
+            data, self._unfinished = data[: begun.start()], data[begun.start() :]
+        return data
 
     def _answer_questions(self, data: bytes) -> None:
         # The one question that every terminal answers: who are you.
         if b"\x1b[c" in data or b"\x1b[0c" in data:
-            os.write(self._master, b"\x1b[?62;22c")
+            now, delay_s = time.monotonic(), self._answering.delay_s
+            self._answers_due += [
+                (now + delay_s * (place + 1), part) for place, part in enumerate(self._answering.parts)
+            ]
+            self._send_answers()
+
+    def _send_answers(self) -> None:
+        while self._answers_due and self._answers_due[0][0] <= time.monotonic():
+            os.write(self._master, self._answers_due.pop(0)[1])
+
+    @property
+    def has_answered(self) -> bool:
+        """Everything that was asked has been answered, as far as this terminal answers at all."""
+        return not self._answers_due
 
     def press(self, *keys: str) -> None:
         """Press keys one after the other, each once the screen has taken in the one before."""

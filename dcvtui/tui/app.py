@@ -28,10 +28,11 @@ from dcvtui.errors import ProgramError
 from dcvtui.fleet import Difference, Key
 from dcvtui.live import follow
 from dcvtui.polling import Link, LinkState, Pace, Poller, Update
-from dcvtui.terminal import CopyError, Terminal, copy_text, from_environment
+from dcvtui.terminal import Answers, CopyError, Images, Terminal, copy_text, from_environment
 from dcvtui.tui.console_screen import ConsoleScreen
 from dcvtui.tui.details_pane import TextScreen
 from dcvtui.tui.fleet_list import FleetList
+from dcvtui.tui.keys import BY_ID
 from dcvtui.tui.ordered_keys import OrderedKeysApp
 from dcvtui.tui.palette import ActionPalette, ReadingActions, ViewActions
 from dcvtui.tui.size_screen import SizeScreen, is_too_small
@@ -39,6 +40,8 @@ from dcvtui.tui.themes import DARK, LIGHT
 from dcvtui.watch import Watch
 
 if TYPE_CHECKING:
+    from textual.driver import Driver
+
     from dcvtui.client import BrokerClient
     from dcvtui.operations import ItemResult
     from dcvtui.tui.flows import Flows
@@ -63,6 +66,8 @@ class ConsoleOptions:
         pace: how often the broker is asked.
         notice: what is said at the foot at first, until a key is pressed.
         follows_changes: listen to what the broker tells by itself, where it does.
+        images: how pictures are to be drawn.
+        answers: what the terminal said when it was asked; None if it was not.
     """
 
     theme: str | None = None
@@ -70,6 +75,8 @@ class ConsoleOptions:
     pace: Pace = field(default_factory=Pace)
     notice: str = ""
     follows_changes: bool = True
+    images: Images = Images.AUTO
+    answers: Answers | None = None
 
 
 def make_client(connection: Connection) -> "BrokerClient":
@@ -109,9 +116,11 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
             client: makes the broker's client, once the libraries are loaded.
             terminal: what the terminal can do; read from the environment without it.
         """
-        super().__init__()
-        self._connection, self._options, self._make_client = connection, options or ConsoleOptions(), client
+        options = options or ConsoleOptions()
+        super().__init__(_driver(options.answers))
+        self._connection, self._options, self._make_client = connection, options, client
         self._terminal = terminal or from_environment(os.environ, getattr(sys.__stdout__, "encoding", None))
+        self._drawing = self._terminal.drawing(options.images, options.answers)
         wanted = self._options.ascii_only
         self._ascii_only = not self._terminal.is_utf8 if wanted is None else wanted
         self._watch = Watch()
@@ -252,6 +261,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
             Surroundings(
                 self._connection,
                 self._terminal,
+                self._drawing,
                 ask=self.push_screen_wait,
                 say=self._console.say,
                 snapshot=lambda: self._watch.snapshot,
@@ -386,12 +396,16 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         self.panic(Text(traceback.format_exc()))
 
     async def on_event(self, event: events.Event) -> None:
-        """Let any key clear what was said, and `ctrl-c` work everywhere."""
+        """Let any key clear what was said, and leaving and redrawing work everywhere."""
         if isinstance(event, events.Key):
             self._has_chosen_view = True
             self._console.say("")
             if event.key == "ctrl+c":
                 self.action_interrupt_console()
+                return
+            # Dialogs take no keys of the application, but a garbled screen may be under any of them.
+            if event.key in BY_ID["any.redraw-screen"].keys.split(","):
+                self.action_redraw_screen()
                 return
         await super().on_event(event)
 
@@ -401,6 +415,15 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         # Never two: the result of an action may have come over the first one.
         if is_too_small(event.size) and stack and not any(isinstance(one, SizeScreen) for one in stack):
             self.push_screen(SizeScreen())
+
+
+def _driver(answers: Answers | None) -> "type[Driver] | None":
+    """Our driver on a terminal that was asked; Textual's own choice elsewhere."""
+    if answers is None:
+        return None
+    from dcvtui.tui.terminal_driver import driver_class  # noqa: PLC0415  not on every system
+
+    return driver_class(answers)
 
 
 def run(connection: Connection, options: ConsoleOptions | None = None) -> int:

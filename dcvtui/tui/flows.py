@@ -23,12 +23,12 @@ from dcvtui.connect import Route
 from dcvtui.errors import NotUnderstood, ProgramError
 from dcvtui.fleet import Key, ServerRecord, SessionRecord, Snapshot, session_wire
 from dcvtui.operations import Batch, ItemResult, Outcome
-from dcvtui.terminal import Terminal
+from dcvtui.terminal import Drawing, Terminal
 from dcvtui.tui.connect_dialog import ConnectDialog
 from dcvtui.tui.dialogs import FORCE_CLOSE, FORCE_DELETE, ConfirmDialog, ResultDialog
 from dcvtui.tui.forms import CreateSessionForm, PermissionsEditor, SessionDraft
 from dcvtui.tui.panel import plural
-from dcvtui.tui.wall import ScreenshotScreen, Shot
+from dcvtui.tui.screenshot_screen import ScreenshotScreen, Shot
 
 if TYPE_CHECKING:
     from dcvtui.client import BrokerClient
@@ -62,6 +62,7 @@ class Surroundings:
     Attributes:
         connection: the broker.
         terminal: what the terminal can do.
+        drawing: how pictures are drawn on it.
         ask: opens a dialog and waits for it.
         say: one line for the operator, good news and progress.
         snapshot: the fleet as it is now.
@@ -73,6 +74,7 @@ class Surroundings:
 
     connection: Connection
     terminal: Terminal
+    drawing: Drawing
     ask: Ask
     say: Callable[[str], None]
     snapshot: Callable[[], Snapshot]
@@ -241,10 +243,7 @@ class Flows:
             answer = await self.client.screenshots([item])
             return _shots(answer.model)
 
-        terminal = self.around.terminal
-        await self.around.ask(
-            ScreenshotScreen(session, take, form=terminal.picture_form, colours=terminal.picture_colours)
-        )
+        await self.around.ask(ScreenshotScreen(session, take, drawing=self.around.drawing))
 
     async def connect(self, session: SessionRecord) -> None:
         """Show how the session is reached."""

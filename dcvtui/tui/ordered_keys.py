@@ -13,6 +13,7 @@ from collections import deque
 from textual import events
 from textual.app import App, ReturnType
 from textual.dom import DOMNode
+from textual.driver import Driver
 from textual.message_pump import MessagePump
 
 # Enter in an input: the key travels up to the application, which runs the input's action; what the
@@ -29,8 +30,8 @@ Typed = events.Key | events.Paste
 class OrderedKeysApp(App[ReturnType]):
     """An application that takes keys one after the other."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, driver_class: type[Driver] | None = None) -> None:
+        super().__init__(driver_class=driver_class)
         self._waiting_keys: deque[Typed] = deque()
         self._key_number = 0
         self._steps = 0

@@ -15,9 +15,11 @@ from textual.pilot import Pilot
 from dcvtui import images
 from dcvtui.errors import Refused
 from dcvtui.fleet import SessionRecord
-from dcvtui.images import Colours, Form
+from dcvtui.images import CellPicture, Colours
+from dcvtui.terminal import IN_BLOCKS, NO_UTF8, Drawing
 from dcvtui.tui.panel import Words
-from dcvtui.tui.wall import FULL_SIZE, NO_PICTURES, PictureView, ScreenshotScreen, Shot
+from dcvtui.tui.picture_view import PictureView
+from dcvtui.tui.screenshot_screen import FULL_SIZE, ScreenshotScreen, Shot
 from tests.tui.screens import assert_screen, screen_text
 
 SESSION = SessionRecord(key=("p", "s1"), profile="p", id="s1", name="cad-ana-1", owner="ana", state="READY")
@@ -61,14 +63,11 @@ class Viewer(App[None]):
     def __init__(
         self,
         broker: Broker,
-        form: Form | None = Form.QUADRANTS,
-        colours: Colours = Colours.TRUE,
+        drawing: Drawing = IN_BLOCKS,
         folder: Path | None = None,
     ) -> None:
         super().__init__()
-        self.view = ScreenshotScreen(
-            SESSION, broker.take, form=form, colours=colours, folder=folder, now=lambda: NOON
-        )
+        self.view = ScreenshotScreen(SESSION, broker.take, drawing=drawing, folder=folder, now=lambda: NOON)
 
     def on_mount(self) -> None:
         self.push_screen(self.view)
@@ -80,6 +79,12 @@ class Viewer(App[None]):
     @property
     def said(self) -> str:
         return self.view.query_one(".screenshot-said", Words).text if self.view.has_class("-words") else ""
+
+
+def cells(view: PictureView) -> CellPicture:
+    """The picture in cells that a view shows."""
+    assert isinstance(view.picture, CellPicture)
+    return view.picture
 
 
 async def settled(pilot: Pilot[None]) -> None:
@@ -139,10 +144,10 @@ async def test_bytes_that_are_no_picture_are_said_to_be_so() -> None:
 
 
 async def test_without_utf8_there_is_a_sentence_and_saving_still_works(tmp_path: Path) -> None:
-    app = Viewer(Broker(), form=None, folder=tmp_path)
+    app = Viewer(Broker(), Drawing(form=None, why_none=NO_UTF8), folder=tmp_path)
     async with app.run_test() as pilot:
         await settled(pilot)
-        assert app.said == NO_PICTURES
+        assert app.said == NO_UTF8
         await pilot.press("s")
         await settled(pilot)
         assert (tmp_path / "cad-ana-1_20260330-120000.png").exists()
@@ -176,14 +181,14 @@ async def test_keys_move_over_a_picture_that_is_larger_than_the_view() -> None:
         await settled(pilot)
         view = app.view.query_one(PictureView)
         assert view.picture is not None
-        assert view.picture.lines[21][0].background == 0
+        assert cells(view).lines[21][0].background == 0
         await pilot.press(*["right"] * 9, *["j"] * 9)
         await settled(pilot)
-        assert view.picture.lines[0][0].background == 0xFF0000
-        assert view.picture.lines[21][-1].background == 0xFF0000
+        assert cells(view).lines[0][0].background == 0xFF0000
+        assert cells(view).lines[21][-1].background == 0xFF0000
         await pilot.press(*["left"] * 9, *["k"] * 9)
         await settled(pilot)
-        assert view.picture.lines[0][0].background == 0
+        assert cells(view).lines[0][0].background == 0
 
 
 async def test_tab_goes_through_the_monitors() -> None:
@@ -194,7 +199,7 @@ async def test_tab_goes_through_the_monitors() -> None:
         seen = []
         for _ in range(3):
             assert view.picture is not None
-            seen.append((app.head.split(" · ")[2], view.picture.lines[0][0].background))
+            seen.append((app.head.split(" · ")[2], cells(view).lines[0][0].background))
             await pilot.press("tab")
             await settled(pilot)
         assert seen == [
@@ -280,7 +285,7 @@ async def test_it_closes_while_the_broker_is_silent(key: str) -> None:
 
 @pytest.mark.parametrize("colours", list(Colours))
 async def test_colours_reach_the_terminal_as_they_were_chosen(colours: Colours) -> None:
-    app = Viewer(Broker(Image.new("RGB", (64, 64), (255, 0, 0))), colours=colours)
+    app = Viewer(Broker(Image.new("RGB", (64, 64), (255, 0, 0))), Drawing(colours=colours))
     async with app.run_test(size=(40, 12)) as pilot:
         await settled(pilot)
         strip = app.view.query_one(PictureView).render_line(5)
