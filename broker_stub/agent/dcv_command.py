@@ -18,7 +18,7 @@ from broker_stub.agent.owners import PATH
 
 MOST_OUTPUT_BYTES = 32 * 1024 * 1024
 _AT_ONCE = 4
-_MOST_ERROR_BYTES = 64 * 1024
+_MOST_ERROR = 64 * 1024
 _MOST_REASON = 400
 _PIPES_CLOSE_WITHIN_S = 1.0
 _LICENCE_WORDS = ("all licenses in use", "no licenses")
@@ -74,18 +74,23 @@ class DcvCommand:
             except (OSError, ValueError) as error:  # ValueError: a NUL character in an argument
                 reason = self.missing or f"{name} could not be run: {error}"
                 raise BackendError(Failure.DCV_SERVER_UNAVAILABLE, reason) from None
+            output, complaints = (
+                _Printed(child.stdout, MOST_OUTPUT_BYTES),
+                _Printed(child.stderr, _MOST_ERROR),
+            )
             try:
                 async with asyncio.timeout(limit_s):
-                    output, said = await _ended(child)
+                    await _ended(child, output, complaints)
             except TimeoutError:
                 raise BackendError(Failure.TIMEOUT, f"{name} timed out after {limit_s:g} seconds") from None
             finally:
-                await _end_group(child)
-        if output is None:
+                await asyncio.shield(_end_group(child, output, complaints))
+        if output.is_too_much.is_set():
             raise BackendError(Failure.DCV_COMMAND_FAILED, f"{name} printed more than 32 MiB")
         if child.returncode:
-            raise BackendError(Failure.DCV_COMMAND_FAILED, _reason(name, said or output, child.returncode))
-        return output
+            said = complaints.text or output.text
+            raise BackendError(Failure.DCV_COMMAND_FAILED, _reason(name, said, child.returncode))
+        return output.text
 
 
 def _environment() -> dict[str, str]:
@@ -95,19 +100,20 @@ def _environment() -> dict[str, str]:
 
 
 class _Printed:
-    """What a child has printed so far, up to a bound; what is more is counted and dropped."""
+    """What a child has printed so far, up to a bound; what is more is read and dropped."""
 
     def __init__(self, pipe: StreamReader | None, most: int) -> None:
         self._pipe = pipe
         self._most = most
         self._data = bytearray()
         self.is_too_much = asyncio.Event()
+        self.reading = asyncio.create_task(self._read())
 
     @property
     def text(self) -> bytes:
         return bytes(self._data)
 
-    async def read(self) -> None:
+    async def _read(self) -> None:
         while self._pipe is not None and (part := await self._pipe.read(65536)):
             if len(self._data) + len(part) <= self._most:
                 self._data += part
@@ -115,31 +121,31 @@ class _Printed:
                 self.is_too_much.set()
 
 
-async def _ended(child: Process) -> tuple[bytes | None, bytes]:
-    """Wait for a child; what it printed (nothing if that was too much) and its complaints."""
-    output = _Printed(child.stdout, MOST_OUTPUT_BYTES)
-    complaints = _Printed(child.stderr, _MOST_ERROR_BYTES)
-    readers = [asyncio.create_task(one.read()) for one in (output, complaints)]
-    ended = asyncio.create_task(child.wait())
-    flooded = asyncio.create_task(output.is_too_much.wait())
+async def _ended(child: Process, output: _Printed, complaints: _Printed) -> None:
+    """Wait until a child has ended and all it said was read, or it has said too much."""
+    waits = [asyncio.create_task(child.wait()), asyncio.create_task(output.is_too_much.wait())]
     try:
-        await asyncio.wait((ended, flooded), return_when=asyncio.FIRST_COMPLETED)
-        if ended.done():
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        if waits[0].done():
             # A grandchild may hold the pipes open for ever; the command itself has said all it had to say.
-            await asyncio.wait(readers, timeout=_PIPES_CLOSE_WITHIN_S)
-        return None if output.is_too_much.is_set() else output.text, complaints.text
+            await asyncio.wait((output.reading, complaints.reading), timeout=_PIPES_CLOSE_WITHIN_S)
     finally:
-        tasks = [*readers, ended, flooded]
-        for task in tasks:
+        for task in waits:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*waits, return_exceptions=True)
 
 
-async def _end_group(child: Process) -> None:
-    """Kill whatever is left of a command, its children too, and reap it."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(child.pid, signal.SIGKILL)
-    await asyncio.shield(child.wait())
+async def _end_group(child: Process, *printed: _Printed) -> None:
+    """Kill whatever is left of a command, its children too, reap it and let its pipes run dry."""
+    readings = [one.reading for one in printed]
+    if child.returncode is None or not all(reading.done() for reading in readings):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.pid, signal.SIGKILL)
+    # What has left the group may keep a pipe open; nobody will read what it says.
+    await asyncio.wait((asyncio.create_task(child.wait()), *readings), timeout=_PIPES_CLOSE_WITHIN_S)
+    for reading in readings:
+        reading.cancel()
+    await asyncio.gather(*readings, return_exceptions=True)
 
 
 def _reason(name: str, said: bytes, code: int) -> str:
