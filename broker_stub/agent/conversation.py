@@ -111,15 +111,19 @@ class Conversation:
         self._is_server_due = False
         self._is_sessions_due = False
 
-    async def greet(self) -> None:
+    async def greet(self, server: dict[str, Any]) -> None:
         """Say hello with full state and take in the answer.
+
+        Args:
+            server: What was measured before the channel was opened: a host that takes long to ask
+                must not be late with its hello.
 
         Raises:
             Refused: the broker does not accept this agent now.
             NotUnderstood: its answer is none.
             TimeoutError: there was no answer.
         """
-        self._told_server = await self._watch.measure(self._identity.address)
+        self._told_server = server
         while self._watch.is_outdated:
             await self._watch.look()
         self._told_sessions = self._watch.sessions

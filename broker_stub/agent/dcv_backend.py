@@ -209,6 +209,10 @@ class DcvBackend:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._children.let_go()
 
+    def use_folders(self, init: Path, autorun: Path) -> None:
+        """Look for start files there from now on."""
+        self._settings = replace(self._settings, init_folder=init, autorun_folder=autorun)
+
     # ------------------------------------------------------------------ creating
 
     async def _start(self, spec: SessionSpec, start: Start) -> SessionInfo:

@@ -1,7 +1,7 @@
 """Facts and metrics of the machine the agent runs on, as the channel carries them.
 
-Nothing here leaves the machine: no metadata service and no name server is asked
-but for the host's own name. What never changes is read once, what may change
+Nothing here leaves the machine but a question about the host's own name, and on
+machines of Amazon EC2 one to its metadata service. What never changes is read once, what may change
 rarely every ten minutes, the rest each time.
 """
 
@@ -19,6 +19,7 @@ from typing import Any
 
 import psutil
 
+from broker_stub.agent.ec2 import aws_facts, is_of_ec2
 from broker_stub.agent.identity import Address
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,8 @@ class RealHost:
     Args:
         reports_users: Whether logged-in users are looked for.
         root: Where the system's files are; another folder in tests.
+        ec2_endpoint: Where to ask about this machine if its firmware says it is one of EC2; nothing
+            asks nobody.
         clock: Seconds, only moving forward.
     """
 
@@ -45,9 +48,11 @@ class RealHost:
         *,
         reports_users: bool = True,
         root: Path = _ROOT,
+        ec2_endpoint: str | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._reports_users = reports_users
+        self._ec2_endpoint = ec2_endpoint
         self._root = root
         self._clock = clock
         self._slow: dict[str, Any] = {}
@@ -56,8 +61,14 @@ class RealHost:
     async def read(self) -> dict[str, Any]:
         """The `host` member of a report."""
         if not self._slow or self._clock() >= self._slow_until:
-            gpus = await query_gpus(self._root)
-            self._slow = {"os": os_facts(self._root), "cpuInfo": cpu_facts(self._root), "gpus": gpus}
+            self._slow = {
+                "os": os_facts(self._root),
+                "cpuInfo": cpu_facts(self._root),
+                "gpus": await query_gpus(self._root),
+            }
+            if self._ec2_endpoint and is_of_ec2(self._root):
+                facts = await aws_facts(self._ec2_endpoint)
+                self._slow |= {"aws": facts} if facts else {}
             self._slow_until = self._clock() + _SLOW_FACTS_S
         return self._slow | metrics(reports_users=self._reports_users)
 

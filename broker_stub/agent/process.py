@@ -2,17 +2,20 @@
 
 import asyncio
 import logging
+import os
 import signal
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from broker_stub.agent import x_host
+from broker_stub.agent import dcv_host, x_host
 from broker_stub.agent.access import BrokerAccess, BrokerAddress
 from broker_stub.agent.agent_log import set_level
 from broker_stub.agent.backend import Endpoint
 from broker_stub.agent.conversation import Pace
+from broker_stub.agent.dcv_backend import DcvBackend
+from broker_stub.agent.ec2 import is_switched_off
 from broker_stub.agent.host import RealHost, address_towards
 from broker_stub.agent.identity import Address, IdentityFile, StateInUse, lock_state
 from broker_stub.agent.journal import Journal
@@ -20,6 +23,7 @@ from broker_stub.agent.service import Agent
 from broker_stub.agent.settings import AgentSettings, Loaded, SettingsError, load_settings
 from broker_stub.agent.tags import TagsFolder
 from broker_stub.agent.watch import Limits
+from broker_stub.agent.x_backend import XBackend
 
 logger = logging.getLogger(__name__)
 
@@ -59,21 +63,21 @@ async def _run(loaded: Loaded, config: Path) -> int:
     settings = loaded.settings
     async with AsyncExitStack() as parts:
         try:
-            agent = await _assembled(loaded, parts)
+            agent, backend = await _assembled(loaded, parts)
         except (OSError, ValueError) as error:
             logger.error("The agent cannot start: %s", error)  # noqa: TRY400  the sentence is all there is to say
             return EXIT_FAILED
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, agent.stop)
-        loop.add_signal_handler(signal.SIGHUP, _reload, agent, config)
+        loop.add_signal_handler(signal.SIGHUP, _reload, agent, backend, config)
         logger.info("Agent for the broker at %s starts.", settings.agent.broker_host)
         await agent.run()
     logger.info("Agent stopped; sessions run on.")
     return 0
 
 
-async def _assembled(loaded: Loaded, parts: AsyncExitStack) -> Agent:
+async def _assembled(loaded: Loaded, parts: AsyncExitStack) -> tuple[Agent, DcvBackend | XBackend]:
     settings = loaded.settings
     agent, state = settings.agent, settings.state.directory
     access = BrokerAccess(
@@ -82,18 +86,34 @@ async def _assembled(loaded: Loaded, parts: AsyncExitStack) -> Agent:
         state / "credentials.json",
         loaded.statement,
     )
-    host = await x_host.open_host(settings, access, _own_address(settings), parts)
-    return Agent(
+    backend, endpoints = await _opened_backend(settings, access, parts)
+    whole = Agent(
         IdentityFile(state, lambda: _own_address(settings)),
         access,
-        host.backend,
-        RealHost(reports_users=agent.enable_query_logged_in_users),
+        backend,
+        RealHost(reports_users=agent.enable_query_logged_in_users, ec2_endpoint=_ec2_endpoint(settings)),
         tags=TagsFolder(agent.tags_folder),
         limits=_limits(settings),
-        endpoints=host.endpoints if settings.server.endpoints is None else _endpoints(settings),
+        endpoints=endpoints if settings.server.endpoints is None else _endpoints(settings),
         journal=Journal(state / "journal.jsonl"),
         pace=Pace(update_interval_s=agent.broker_update_interval),
     )
+    return whole, backend
+
+
+async def _opened_backend(
+    settings: AgentSettings, access: BrokerAccess, parts: AsyncExitStack
+) -> tuple[DcvBackend | XBackend, Sequence[Endpoint] | None]:
+    """What runs the sessions, and where clients reach them if the backend does not know."""
+    if dcv_host.is_dcv_host(settings):
+        return await dcv_host.open_backend(settings, parts), None
+    host = await x_host.open_host(settings, access, _own_address(settings), parts)
+    return host.backend, host.endpoints
+
+
+def _ec2_endpoint(settings: AgentSettings) -> str | None:
+    """Where to ask about this machine of EC2; nothing if that is switched off here or for all AWS tools."""
+    return settings.ec2.endpoint if settings.ec2.metadata and not is_switched_off(os.environ) else None
 
 
 def _limits(settings: AgentSettings) -> Limits:
@@ -110,7 +130,7 @@ def _own_address(settings: AgentSettings) -> Address:
     return Address(told.hostname or found.hostname, told.ip or found.ip, told.dns_name or found.dns_name)
 
 
-def _reload(agent: Agent, config: Path) -> None:
+def _reload(agent: Agent, backend: DcvBackend | XBackend, config: Path) -> None:
     """Apply the keys that can change while the agent runs; an unusable file changes nothing."""
     try:
         settings = load_settings(config).settings
@@ -119,6 +139,7 @@ def _reload(agent: Agent, config: Path) -> None:
         return
     set_level(settings.log)
     agent.adjust(_limits(settings), settings.agent.broker_update_interval)
+    backend.use_folders(settings.agent.init_folder, settings.agent.autorun_folder)
     logger.info("Settings read again from %s.", config)
 
 
@@ -133,12 +154,9 @@ def check_host(settings: AgentSettings) -> None:
 
 
 def _backend_problems(settings: AgentSettings) -> Iterator[str]:
-    wanted = settings.backend.type
-    if wanted == "dcv":
-        yield "backend.type is 'dcv'; this release runs sessions with 'xvnc' or 'xvfb' only."
-    elif wanted == "simulated":
+    if settings.backend.type == "simulated":
         yield "backend.type is 'simulated'; simulated servers are run by `dcvtui demo`."
-    else:
+    elif not dcv_host.is_dcv_host(settings):
         yield from x_host.problems(settings)
 
 

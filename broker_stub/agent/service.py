@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
@@ -181,10 +182,11 @@ class Agent:
         token = await self._access.token()
         await self._watch.look()
         identity = await self._identity.current()
+        server = await self._watch.measure(identity.address)
         try:
             async with self._connection(token) as socket:
                 self._access.note_accepted()
-                await self._converse(socket, identity)
+                await self._converse(socket, identity, server)
         except CopiedHost:
             renewed = self._identity.renew()
             logger.warning("This host is a copy of another one; its id is now %s.", renewed.server_id)
@@ -198,7 +200,7 @@ class Agent:
         except (OSError, InvalidHandshake) as error:
             raise unreachable(self._access.address.https_url, error) from None
 
-    async def _converse(self, socket: ClientConnection, identity: Identity) -> None:
+    async def _converse(self, socket: ClientConnection, identity: Identity, server: dict[str, Any]) -> None:
         conversation = Conversation(
             socket,
             identity,
@@ -210,7 +212,7 @@ class Agent:
             chance=self._chance,
             now=self._now,
         )
-        await conversation.greet()
+        await conversation.greet(server)
         self._conversation = conversation
         try:
             await conversation.serve()

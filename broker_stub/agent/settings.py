@@ -1,7 +1,7 @@
 """`agent.conf`: its keys, their defaults, and everything that can be wrong with a file.
 
 The file is TOML in the form of the original product, with sections of our own
-(`backend`, `entrance`, `state`, `server`) beside its two. All errors are reported at once
+(`backend`, `entrance`, `state`, `server`, `ec2`) beside its two. All errors are reported at once
 and end the program with status 78; unknown keys only warn.
 """
 
@@ -204,6 +204,15 @@ class ServerSection(Section):
     """Where clients reach its sessions."""
 
 
+class Ec2Section(Section):
+    """`[ec2]`, ours: facts about a machine of Amazon EC2, asked for only where the firmware says so."""
+
+    metadata: bool = True
+    """Whether the metadata service is asked at all; `AWS_EC2_METADATA_DISABLED=true` forbids it as well."""
+    endpoint: str = Field(default="http://169.254.169.254", pattern="^https?://[^/?#@]+$")
+    """Where the service is."""
+
+
 class AgentSettings(Section):
     """All of `agent.conf`."""
 
@@ -213,6 +222,7 @@ class AgentSettings(Section):
     entrance: EntranceSection = EntranceSection()
     state: StateSection = StateSection()
     server: ServerSection = ServerSection()
+    ec2: Ec2Section = Ec2Section()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,9 @@ import asyncio
 import logging
 import re
 from collections.abc import Coroutine, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from broker_stub.agent import x_server
@@ -162,6 +164,10 @@ class XBackend:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._grabber.stop()
         self._children.let_go()
+
+    def use_folders(self, init: Path, autorun: Path) -> None:
+        """Look for start files there from now on."""
+        self._settings = replace(self._settings, init_folder=init, autorun_folder=autorun)
 
     # ------------------------------------------------------------------ beginning
 

@@ -1,23 +1,18 @@
 """The agent as a program: its errors, its log, its end, a second one beside it."""
 
 import asyncio
-import contextlib
-import json
 import logging
-import os
 import re
 import shutil
 import signal
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from broker_stub.agent.agent_log import AgentLog
 from broker_stub.agent.settings import LogSection
+from tests.agent.agent_program import config, running, start
 from tests.agent.small_host import until, until_async
 from tests.broker.raw_agent import servers
 from tests.running import running_broker
@@ -25,45 +20,6 @@ from tests.running import running_broker
 needs_xvfb = pytest.mark.skipif(
     shutil.which("Xvfb") is None, reason="Xvfb is not installed (apt-get install xvfb)"
 )
-
-
-def config(tmp_path: Path, backend: str = "type = 'xvfb'", **agent: Any) -> Path:
-    lines = [f"{key} = {json.dumps(value)}" for key, value in agent.items()]
-    path = tmp_path / "agent.conf"
-    path.write_text(
-        "version = '0.1'\n[agent]\nbroker_update_interval = 1\n"
-        + f"tags_folder = '{tmp_path}/tags'\n"
-        + "\n".join(lines)
-        + f"\n[backend]\n{backend}\n"
-        + f"[log]\ndirectory = '{tmp_path}/log'\n[state]\ndirectory = '{tmp_path}/state'\n"
-    )
-    return path
-
-
-async def start(path: Path) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-c",
-        "from broker_stub.agent_cli import agent_main; agent_main()",
-        "start",
-        "--config",
-        str(path),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env=os.environ | {"PYTHONWARNINGS": "error"},
-    )
-
-
-@contextlib.asynccontextmanager
-async def running(path: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    process = await start(path)
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.send_signal(signal.SIGTERM)
-        async with asyncio.timeout(15):
-            await process.communicate()
 
 
 async def test_mistakes_end_in_sentences_and_status_78(tmp_path: Path) -> None:
@@ -79,7 +35,6 @@ async def test_mistakes_end_in_sentences_and_status_78(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("type = 'dcv'", "with 'xvnc' or 'xvfb' only"),
         ("type = 'simulated'", "dcvtui demo"),
         ("console = true", "virtual sessions only"),
     ],

@@ -16,8 +16,8 @@ from broker_stub.agent.entrance_certificate import own_certificate
 from broker_stub.agent.settings import AgentSettings, load_settings
 from broker_stub.agent.x_programs import PROGRAMS, ServerKind
 from broker_stub.agent.x_session import end_all_sessions
+from tests.agent.agent_program import running
 from tests.agent.small_host import until_async
-from tests.agent.test_agent_cli import running
 from tests.agent.vnc_client import url_of, websocket
 from tests.agent.x_sessions import ME, needs_xvnc, passable_place, script
 from tests.broker.raw_agent import servers
