@@ -121,6 +121,17 @@ class SessionSpec:
     """As requested; `%home%` is for the backend to expand."""
 
 
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """A part of a session's display that shows as one screen. In pixels of the display."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    is_primary: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SessionInfo:
     """A session that is on the host now, whoever made it. Times are aware UTC."""
@@ -135,6 +146,8 @@ class SessionInfo:
     storage_root: str = ""
     """The folder in use after expansion, `""` when storage is off."""
     max_concurrent_clients: int | None = None
+    display_layout: tuple[Monitor, ...] = ()
+    """The monitors when that was last looked up, the primary one first; empty where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

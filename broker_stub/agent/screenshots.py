@@ -1,114 +1,200 @@
-"""Takes pictures of X displays in processes of their own.
+"""Looks at X displays: where the monitors are, and pictures of them, taken in processes of their own.
 
 Pillow holds the interpreter's lock while it waits for an X server (measured: a
 stopped server stops every thread of the process), so a limit in a thread would
 protect nothing. A grabber that hangs is killed, and the agent never notices.
+It also runs as the display's owner: what an X server says is parsed by libraries
+written in C, and the server is that person's process.
 
-Run as a program this module is such a grabber: one JSON request per line on
-standard input, answered by one JSON line and the bytes of the file.
+What such a process does is in `screenshot_process`.
 """
 
 import asyncio
 import json
 import os
-import signal
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from broker_stub.agent.backend import BackendError, Failure, Image, ImageFormat
+from broker_stub.agent.backend import BackendError, Failure, Image, ImageFormat, Monitor
+from broker_stub.agent.x_authority import cookie_for
+from broker_stub.agent.x_protocol import XProtocolError, monitors
 
 _AT_ONCE = 2
-_NOT_REACHABLE = "The session display is not reachable"
+_MOST_IDLE = 4
+_START_LIMIT_S = 15.0
+READY = b"ready\n"
+"""Said once by such a process, when everything is loaded."""
+_PROGRAM = "broker_stub.agent.screenshot_process"
+_KEPT_VARIABLES = ("LANG", "PYTHONPATH", "PYTHONWARNINGS")
+
+
+@dataclass(frozen=True, slots=True)
+class Screen:
+    """A display and the way in to it.
+
+    Attributes:
+        display: Its number.
+        authority: X authority file with its cookie; who owns that file is who looks.
+    """
+
+    display: int
+    authority: Path
+
+
+async def monitors_of(screen: Screen, limit_s: float) -> tuple[Monitor, ...]:
+    """The monitors of a display, the primary one first.
+
+    Raises:
+        BackendError: the display does not answer.
+    """
+
+    def ask() -> list[Monitor]:
+        cookie = cookie_for(screen.authority.read_bytes(), screen.display)
+        return monitors(screen.display, cookie or b"", limit_s)
+
+    try:
+        return tuple(await asyncio.to_thread(ask))
+    except TimeoutError:
+        raise BackendError(
+            Failure.TIMEOUT, f"The session display did not answer within {limit_s:g} seconds"
+        ) from None
+    except (OSError, XProtocolError) as error:
+        raise BackendError(
+            Failure.DCV_COMMAND_FAILED, f"The session display is not reachable: {error}"
+        ) from None
 
 
 class ScreenGrabber:
-    """Takes screenshots of displays, at most two at once.
+    """Looks at displays, at most two at once.
 
     Args:
-        authority: X authority file with the cookies of all displays.
-        limit_s: Time for one picture.
+        limit_s: Time for one look.
     """
 
-    def __init__(self, authority: Path, limit_s: float = 5.0) -> None:
-        self._authority = authority
+    def __init__(self, limit_s: float = 5.0) -> None:
         self._limit_s = limit_s
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._idle: list[Process] = []
+        self._idle: list[tuple[_User, Process]] = []
 
     async def take(
-        self, display: int, max_width: int | None, max_height: int | None, image_format: ImageFormat
-    ) -> Image:
-        """Take a picture of a whole display, sized as `Backend.screenshot` says.
+        self, screen: Screen, max_width: int | None, max_height: int | None, image_format: ImageFormat
+    ) -> tuple[tuple[Monitor, ...], Sequence[Image]]:
+        """Take a picture of each monitor, the primary one first, sized as `Backend.screenshot` says.
+
+        Returns:
+            The monitors, and their pictures.
 
         Raises:
             BackendError: the display does not answer.
         """
-        request = {
-            "display": display,
-            "max_width": max_width,
-            "max_height": max_height,
-            "format": image_format,
-            "limit_s": self._limit_s,
-        }
-        async with self._turns:
-            grabber = self._idle.pop() if self._idle else await self._start()
-            try:
-                async with asyncio.timeout(self._limit_s + 0.5):
-                    image = await _ask(grabber, request, image_format)
-            except (TimeoutError, asyncio.IncompleteReadError, ConnectionError, ValueError):
-                await _end(grabber)
-                raise BackendError(
-                    Failure.TIMEOUT, f"The session display did not answer within {self._limit_s:g} seconds"
-                ) from None
-            except BackendError:
-                self._idle.append(grabber)
-                raise
-            except BaseException:
-                await _end(grabber)
-                raise
-            self._idle.append(grabber)
-            return image
+        told = {"max_width": max_width, "max_height": max_height, "format": image_format}
+        head, files = await self._ask(screen, told)
+        now = datetime.now(UTC)
+        images = [
+            Image(
+                format=image_format,
+                primary=place == 0,
+                creation_time=now,
+                data=data,
+                width=each["width"],
+                height=each["height"],
+            )
+            for place, (each, data) in enumerate(zip(head["images"], files, strict=True))
+        ]
+        return tuple(Monitor(**each) for each in head["monitors"]), images
 
     async def stop(self) -> None:
         """End the grabbers."""
         while self._idle:
-            await _end(self._idle.pop())
+            await _end(self._idle.pop()[1])
 
-    async def _start(self) -> Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            __name__,
+    async def _ask(self, screen: Screen, told: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+        request = {
+            "display": screen.display,
+            "authority": str(screen.authority),
+            "limit_s": self._limit_s,
+            **told,
+        }
+        async with self._turns:
+            user = _owner_of(screen.authority)
+            grabber = await self._grabber(user)
+            try:
+                async with asyncio.timeout(self._limit_s + 0.5):
+                    answer = await _exchange(grabber, request)
+            except (TimeoutError, asyncio.IncompleteReadError, ConnectionError, ValueError, KeyError):
+                await _end(grabber)
+                raise BackendError(
+                    Failure.TIMEOUT, f"The session display did not answer within {self._limit_s:g} seconds"
+                ) from None
+            except BaseException:
+                await _end(grabber)
+                raise
+            self._idle.append((user, grabber))
+            while len(self._idle) > _MOST_IDLE:
+                await _end(self._idle.pop(0)[1])
+        if problem := answer[0].get("problem"):
+            raise BackendError(Failure(answer[0]["code"]), problem)
+        return answer
+
+    async def _grabber(self, user: "_User") -> Process:
+        for place, (who, grabber) in enumerate(self._idle):
+            if who == user:
+                del self._idle[place]
+                return grabber
+        grabber = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", _PROGRAM, str(user.uid), str(user.gid)),
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
-            env=os.environ | {"XAUTHORITY": str(self._authority)},
+            env={name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ},
         )
+        try:
+            # Loading takes its time on a busy machine, and is no fault of the display.
+            async with asyncio.timeout(_START_LIMIT_S):
+                is_ready = grabber.stdout and await grabber.stdout.readline() == READY
+        except TimeoutError:
+            await _end(grabber)
+            raise BackendError(
+                Failure.TIMEOUT, f"The program that takes screenshots took over {_START_LIMIT_S:g} s to start"
+            ) from None
+        except BaseException:
+            await _end(grabber)
+            raise
+        if not is_ready:
+            await _end(grabber)
+            raise BackendError(Failure.INTERNAL, "The program that takes screenshots does not start")
+        return grabber
 
 
-async def _ask(grabber: Process, request: Mapping[str, object], image_format: ImageFormat) -> Image:
+@dataclass(frozen=True, slots=True)
+class _User:
+    uid: int
+    gid: int
+
+
+def _owner_of(authority: Path) -> _User:
+    try:
+        status = authority.stat()
+    except OSError:
+        raise BackendError(
+            Failure.DCV_COMMAND_FAILED, "The session display is not reachable: its cookie is gone"
+        ) from None
+    return _User(status.st_uid, status.st_gid)
+
+
+async def _exchange(grabber: Process, request: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
     if grabber.stdin is None or grabber.stdout is None:
         raise ConnectionError("the grabber has no pipes")
     grabber.stdin.write(json.dumps(request).encode() + b"\n")
     await grabber.stdin.drain()
-    answer = json.loads(await grabber.stdout.readline())
-    if problem := answer.get("problem"):
-        raise BackendError(Failure.DCV_COMMAND_FAILED, problem)
-    data = await grabber.stdout.readexactly(answer["length"])
-    return Image(
-        format=image_format,
-        primary=True,
-        creation_time=datetime.now(UTC),
-        data=data,
-        width=answer["width"],
-        height=answer["height"],
-    )
+    head = json.loads(await grabber.stdout.readline())
+    return head, [await grabber.stdout.readexactly(each["length"]) for each in head.get("images", ())]
 
 
 async def _end(grabber: Process) -> None:
@@ -117,46 +203,3 @@ async def _end(grabber: Process) -> None:
     # Reads to the end as well: only then are the pipes closed.
     with suppress(ConnectionError):
         await grabber.communicate()
-
-
-# ------------------------------------------------------------------ the grabber itself
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    head: dict[str, object]
-    data: bytes = b""
-
-
-def _grab(request: Mapping[str, Any]) -> _Answer:
-    from PIL import Image as Pictures  # noqa: PLC0415  only the grabber needs Pillow
-    from PIL import ImageGrab  # noqa: PLC0415  as above
-
-    from broker_stub.agent.pictures import encode, fit  # noqa: PLC0415  as above
-
-    try:
-        picture = ImageGrab.grab(xdisplay=f":{request['display']}")
-    except OSError:
-        # Pillow says "X connection failed: error 1" for a display that is gone and for a refused cookie.
-        return _Answer({"problem": _NOT_REACHABLE})
-    size = fit(*picture.size, request["max_width"], request["max_height"])
-    if size != picture.size:
-        picture = picture.resize(size, Pictures.Resampling.LANCZOS, reducing_gap=2.0)
-    data = encode(picture, request["format"])
-    return _Answer({"length": len(data), "width": picture.width, "height": picture.height}, data)
-
-
-def main() -> None:
-    """Answer requests until standard input ends."""
-    for line in sys.stdin.buffer:
-        request = json.loads(line)
-        # Ends the process: with an agent that was killed nobody else would.
-        signal.alarm(int(request["limit_s"]) + 1)
-        answer = _grab(request)
-        signal.alarm(0)
-        sys.stdout.buffer.write(json.dumps(answer.head).encode() + b"\n" + answer.data)
-        sys.stdout.buffer.flush()
-
-
-if __name__ == "__main__":
-    main()

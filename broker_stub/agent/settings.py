@@ -9,7 +9,7 @@ import difflib
 import re
 import sys
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -24,6 +24,8 @@ from pydantic import (
     ValidationError,
 )
 from pydantic_core import ErrorDetails
+
+from broker_stub.agent.layouts import read_layout, write_layout
 
 DEFAULT_FILE = Path("/etc/dcv-session-manager-agent/agent.conf")
 FILE_VERSION = "0.1"
@@ -65,6 +67,10 @@ def _geometry(value: Any) -> Any:
             raise ValueError("must be a size such as 1280x720")
         return (int(match[1]), int(match[2]))
     return value
+
+
+def _layout(value: str) -> str:
+    return write_layout(read_layout(value))
 
 
 PathText = Annotated[Path, BeforeValidator(_path)]
@@ -135,6 +141,19 @@ class LogSection(Section):
     """Bytes after which a new file is begun."""
 
 
+class LimitsSection(Section):
+    """`[backend.limits]`, ours: what the processes of an X session may use."""
+
+    open_files: int = Field(default=1024, ge=64)
+    """Files open at once in one process; a program may raise it by itself, as in a login."""
+    core_bytes: int = Field(default=0, ge=0)
+    """Size of the picture of memory that a crash leaves behind."""
+    processes: int | None = Field(default=None, ge=16)
+    """Processes of one user over all sessions; the system's own number without it."""
+    memory_bytes: int | None = Field(default=None, ge=64 * 2**20)
+    """Address space of one process; any without it."""
+
+
 class BackendSection(Section):
     """`[backend]`, ours: what runs the sessions."""
 
@@ -146,6 +165,10 @@ class BackendSection(Section):
     """Whether sessions run as their owners or all as the agent's user."""
     geometry: Annotated[tuple[int, int], BeforeValidator(_geometry)] = (1280, 720)
     """Screen of a new X session."""
+    layout: Annotated[str, AfterValidator(_layout)] | None = None
+    """Monitors of a new X session, such as `1280x720,1024x768`; the first is the primary one."""
+    limits: LimitsSection = LimitsSection()
+    """What the processes of an X session may use."""
     minimum_uid: int = Field(default=1000, ge=0)
     """An agent that runs as root starts no session for users with a lower number: system users."""
     simulated: dict[str, Any] = Field(default_factory=dict)
@@ -309,17 +332,11 @@ def _doubts(settings: AgentSettings) -> list[str]:
 
 def _unknown_names(content: Mapping[str, Any]) -> list[str]:
     """One warning for each section and key that means nothing here, with the nearest one that does."""
-    warnings = []
+    warnings: list[str] = []
     for section, fields in AgentSettings.model_fields.items():
-        model = fields.annotation
-        if not isinstance(content.get(section), Mapping) or not isinstance(model, type):
-            continue
-        known = set(model.model_fields) | {"max-file-size"} if section == "log" else set(model.model_fields)
-        warnings += [
-            f"{section}.{key} is unknown{_nearest(key, known)}"
-            for key in content[section]
-            if key not in known
-        ]
+        inside = content.get(section)
+        if isinstance(inside, Mapping) and isinstance(fields.annotation, type):
+            warnings += _unknown_keys(section, fields.annotation, inside)
     sections = set(AgentSettings.model_fields)
     warnings += [
         f"{name} is unknown{_nearest(name, sections)}"
@@ -327,6 +344,17 @@ def _unknown_names(content: Mapping[str, Any]) -> list[str]:
         if name not in {*sections, "version"}
     ]
     return warnings
+
+
+def _unknown_keys(section: str, model: type[BaseModel], content: Mapping[str, Any]) -> Iterator[str]:
+    known = set(model.model_fields) | ({"max-file-size"} if section == "log" else set())
+    for key, value in content.items():
+        if key not in known:
+            yield f"{section}.{key} is unknown{_nearest(key, known)}"
+            continue
+        inner = model.model_fields[key].annotation if key in model.model_fields else None
+        if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, Section):
+            yield from _unknown_keys(f"{section}.{key}", inner, value)
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -14,22 +14,32 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from broker_stub.agent import x_server
 from broker_stub.agent.backend import (
     BackendError,
     Failure,
     Image,
     ImageFormat,
+    Monitor,
     Probe,
     SessionInfo,
     SessionSpec,
 )
+from broker_stub.agent.layouts import LayoutError, read_layout
+from broker_stub.agent.owners import find_owner
 from broker_stub.agent.processes import Children
-from broker_stub.agent.screenshots import ScreenGrabber
+from broker_stub.agent.screenshots import Screen, ScreenGrabber, monitors_of
 from broker_stub.agent.session_permissions import check as check_permissions
 from broker_stub.agent.x_clients import XClients
+from broker_stub.agent.x_layout import apply_layout
 from broker_stub.agent.x_programs import PROGRAMS
-from broker_stub.agent.x_session import XSettings, clear_session, plan_start, start_session, wait_for_end
+from broker_stub.agent.x_session import (
+    XSettings,
+    clear_session,
+    plan_start,
+    session_variables,
+    start_session,
+    wait_for_end,
+)
 from broker_stub.agent.x_state import SessionFolder, XSession, session_folders
 from dcvtui.api.states import SessionType
 
@@ -60,8 +70,7 @@ class XBackend:
         # Processes are marked with paths below it, so it must have one name only.
         state_folder = settings.state_folder.resolve()
         self._folders = state_folder / "sessions"
-        self._authority = state_folder / "authority"
-        self._grabber = ScreenGrabber(self._authority, settings.screenshot_limit_s)
+        self._grabber = ScreenGrabber(settings.screenshot_limit_s)
         self.clients = XClients(self._sessions.get, self._folder, self._note_connections)
 
     @classmethod
@@ -147,7 +156,42 @@ class XBackend:
     ) -> Sequence[Image]:
         """See `Backend.screenshot`."""
         session = self._present(session_id)
-        return (await self._grabber.take(session.display, max_width, max_height, image_format),)
+        bounds = max_width, max_height
+        found, images = await self._grabber.take(self._screen(session), *bounds, image_format)
+        self._note_layout(session, found)
+        return images
+
+    async def layout(self, session_id: str) -> tuple[Monitor, ...]:
+        """Where the monitors of a session are, the primary one first.
+
+        Raises:
+            BackendError: there is no such session, or its display does not answer.
+        """
+        session = self._present(session_id)
+        found = await monitors_of(self._screen(session), self._settings.screenshot_limit_s)
+        self._note_layout(session, found)
+        return found
+
+    async def set_layout(self, session_id: str, layout: str) -> None:
+        """Give a session another size, or other monitors.
+
+        Args:
+            session_id: Which session.
+            layout: As `read_layout` takes it, such as `800x600,1024x768`; the first is the primary one.
+
+        Raises:
+            BackendError: no such session, no such layout, or its display cannot have it.
+        """
+        session = self._present(session_id)
+        try:
+            heads = read_layout(layout)
+        except LayoutError as error:
+            raise BackendError(Failure.DCV_COMMAND_FAILED, f"The layout cannot be set: {error}") from None
+        owner = await asyncio.to_thread(find_owner, session.owner, 0, self._settings.user_mode)
+        variables = session_variables(owner, session.display, self._folder(session_id), session_id)
+        largest = (session.width, session.height)
+        await apply_layout(session.server, heads, largest, owner, variables)
+        await self.layout(session_id)
 
     async def connections(self, session_id: str) -> int:
         """See `Backend.connections`."""
@@ -193,6 +237,7 @@ class XBackend:
         folder = self._folder(spec.session_id)
         try:
             session = await start_session(spec, plan, self._settings, folder, self._children)
+            session = await self._with_layout(session)
         except asyncio.CancelledError:
             # Nobody waits any more: what is half-made goes away behind the caller's back.
             self._end_in_background(folder, 0.0)
@@ -206,15 +251,29 @@ class XBackend:
     def _note_connections(self, session: XSession, count: int) -> None:
         """Keep how many clients a session has, over a restart of the agent too."""
         current = self._sessions.get(session.id)
-        if current is None or current.connections == count:
-            return
-        current = self._sessions[session.id] = current.with_connections(count, datetime.now(UTC))
-        self._folder(session.id).write(current)
+        if current is not None and current.connections != count:
+            self._keep(current.with_connections(count, datetime.now(UTC)))
+
+    def _note_layout(self, session: XSession, layout: tuple[Monitor, ...]) -> None:
+        current = self._sessions.get(session.id)
+        if current is not None and current.layout != layout:
+            self._keep(replace(current, layout=layout))
+
+    def _keep(self, session: XSession) -> None:
+        self._sessions[session.id] = session
+        self._folder(session.id).write(session)
         self.changed.set()
+
+    async def _with_layout(self, session: XSession) -> XSession:
+        """The session with its monitors: the first question its display has to answer."""
+        session = replace(
+            session, layout=await monitors_of(self._screen(session), self._settings.screenshot_limit_s)
+        )
+        self._folder(session.id).write(session)
+        return session
 
     def _take_in(self, session: XSession) -> None:
         self._sessions[session.id] = session
-        self._write_authority()
         self._in_background(self._watch(session))
         self.changed.set()
 
@@ -247,7 +306,6 @@ class XBackend:
             self.clients.forget(folder.session_id)
             self._endings.pop(folder.session_id, None)
             self._children.reap()
-            self._write_authority()
             self.changed.set()
 
     # ------------------------------------------------------------------ books
@@ -263,13 +321,8 @@ class XBackend:
                 Failure.SESSION_NOT_FOUND, f"There is no session {session_id!r} on this host"
             ) from None
 
-    def _write_authority(self) -> None:
-        records = (
-            (session.display, x_server.cookie_of(self._folder(session.id).read_authority()))
-            for session in self._sessions.values()
-        )
-        cookies = {display: cookie for display, cookie in records if cookie is not None}
-        x_server.write_merged_authority(self._authority, cookies)
+    def _screen(self, session: XSession) -> Screen:
+        return Screen(session.display, self._folder(session.id).authority)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

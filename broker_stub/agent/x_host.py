@@ -11,14 +11,17 @@ from pathlib import Path
 
 from broker_stub.agent.access import BrokerAccess
 from broker_stub.agent.backend import Endpoint
+from broker_stub.agent.child_limits import ChildLimits
 from broker_stub.agent.entrance import Entrance
 from broker_stub.agent.entrance_certificate import own_certificate, server_context
 from broker_stub.agent.identity import Address
+from broker_stub.agent.layouts import read_layout, size_of
 from broker_stub.agent.owners import UserMode
 from broker_stub.agent.rfb_socket import LONGEST_PATH
-from broker_stub.agent.settings import AgentSettings, EntranceSection
+from broker_stub.agent.settings import AgentSettings, BackendSection, EntranceSection
 from broker_stub.agent.token_check import VERIFIER_PATH, TokenCheck
 from broker_stub.agent.x_backend import XBackend
+from broker_stub.agent.x_layout import MISSING, resizing_program
 from broker_stub.agent.x_programs import PROGRAMS, ServerKind
 from broker_stub.agent.x_session import XSettings
 from broker_stub.agent.x_state import SessionFolder
@@ -59,6 +62,8 @@ async def open_host(
             autorun_folder=settings.agent.autorun_folder,
             server=kind,
             geometry=settings.backend.geometry,
+            layout=read_layout(settings.backend.layout) if settings.backend.layout else (),
+            limits=ChildLimits(**dict(settings.backend.limits)),
             user_mode=UserMode(settings.backend.session_user_mode),
             minimum_uid=settings.backend.minimum_uid,
         )
@@ -99,9 +104,24 @@ def problems(settings: AgentSettings) -> Iterator[str]:
         yield "backend.console is true; this release offers virtual sessions only."
     if settings.backend.session_user_mode == "setuid" and os.geteuid() != 0:
         yield "backend.session_user_mode is 'setuid'; that needs an agent that runs as root."
+    if settings.backend.layout and (missing := _layout_problem(kind, settings.backend)):
+        yield missing
     if kind.takes_clients:
         yield from _entrance_problems(settings.entrance)
         yield from _path_problems(settings)
+
+
+def _layout_problem(kind: ServerKind, told: BackendSection) -> str | None:
+    """Why new sessions cannot have the layout that is asked for, `None` if they can."""
+    if resizing_program() is None:
+        return f"backend.layout: {MISSING}."
+    width, height = size_of(read_layout(told.layout or ""))
+    if kind is ServerKind.XVFB and (width > told.geometry[0] or height > told.geometry[1]):
+        return (
+            f"backend.layout needs a screen of {width}x{height}, and Xvfb cannot grow beyond "
+            f"backend.geometry, {told.geometry[0]}x{told.geometry[1]}."
+        )
+    return None
 
 
 def _entrance_problems(told: EntranceSection) -> Iterator[str]:

@@ -6,30 +6,25 @@ The server picks its display number itself and says when it accepts clients
 
 import asyncio
 import os
-import secrets
 import socket
-import struct
 import subprocess
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from broker_stub.agent import processes
 from broker_stub.agent.backend import BackendError, Failure
+from broker_stub.agent.child_limits import ChildLimits
 from broker_stub.agent.owners import Owner
 from broker_stub.agent.processes import Children, Process
 from broker_stub.agent.x_programs import PROGRAMS, ServerKind, arguments
+from broker_stub.agent.x_protocol import SOCKETS
 
 PROGRAM_MARK = "DCV_SESSION_AUTHORITY"
 """Variable of all programs of a session; its value is the path of the cookie's file. Not the
 session's id: a second agent on the host, such as that of a test, may know the same id."""
 SERVER_MARK = "DCV_X_SERVER_AUTHORITY"
 """The same for the X server: it must end after the programs, so it has another mark."""
-
-_SOCKETS = Path("/tmp/.X11-unix")  # noqa: S108  the place X clients look at
-_FAMILY_WILD = 65535
-_COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +35,11 @@ class XServer:
     process: Process
 
 
-def new_cookie() -> bytes:
-    """The secret of one display."""
-    return secrets.token_bytes(16)
-
-
-def authority_record(cookie: bytes, display: int | None = None) -> bytes:
-    """One record of an X authority file, for any address; without a display it fits every number."""
-    number = b"" if display is None else str(display).encode()
-    parts = (number, _COOKIE_NAME, cookie)
-    head = struct.pack(">HH", _FAMILY_WILD, 0)
-    return head + b"".join(struct.pack(">H", len(part)) + part for part in parts)
-
-
-def cookie_of(authority: bytes) -> bytes | None:
-    """The cookie in an authority file of one record, `None` if it is none of ours."""
-    cookie = authority[-16:]
-    return cookie if authority == authority_record(cookie) else None
-
-
 def prepare_socket_folder() -> None:
     """Make the folder of X sockets as every user needs it; only root can, others find it or not."""
-    if os.geteuid() == 0 and not _SOCKETS.exists():
-        _SOCKETS.mkdir(exist_ok=True)
-        _SOCKETS.chmod(0o1777)
+    if os.geteuid() == 0 and not SOCKETS.exists():
+        SOCKETS.mkdir(exist_ok=True)
+        SOCKETS.chmod(0o1777)
 
 
 def server_program(kind: ServerKind = ServerKind.XVFB) -> str | None:
@@ -79,6 +55,7 @@ async def start_x_server(
     *,
     rfb_socket: Path,
     title: str,
+    limits: ChildLimits,
     geometry: tuple[int, int],
     log: int,
     limit_s: float,
@@ -93,6 +70,7 @@ async def start_x_server(
         children: Takes charge of the server.
         rfb_socket: Where a server that people can connect to listens.
         title: What the window of such a client is called.
+        limits: What it may use.
         geometry: Width and height of the screen. An Xvfb can never become larger.
         log: Descriptor that takes what the server says.
         limit_s: How long it may take.
@@ -112,7 +90,7 @@ async def start_x_server(
                 rfb_socket=rfb_socket,
                 title=title,
             )
-            child = _launch(kind, told, number, owner, authority, log)
+            child = _launch(kind, told, number, owner, authority, limits, log)
         finally:
             os.close(number)
         process = children.keep(child)
@@ -134,13 +112,19 @@ async def start_x_server(
 
 
 def _launch(
-    kind: ServerKind, told: list[str], number: int, owner: Owner, authority: Path, log: int
+    kind: ServerKind,
+    told: list[str],
+    number: int,
+    owner: Owner,
+    authority: Path,
+    limits: ChildLimits,
+    log: int,
 ) -> subprocess.Popen[bytes]:
     program = server_program(kind)
     if program is None:
         raise BackendError(Failure.DCV_SERVER_UNAVAILABLE, PROGRAMS[kind].missing)
     return subprocess.Popen(
-        [program, *told],
+        limits.command(program, *told),
         env=owner.environment | {SERVER_MARK: str(authority)},
         stdout=log,
         stderr=log,
@@ -169,16 +153,6 @@ async def _display_number(ready: int) -> int | None:
         loop.remove_reader(ready)
 
 
-def write_merged_authority(path: Path, cookies: Mapping[int, bytes]) -> None:
-    """Write the agent's own authority file with the cookies of all displays, by rename.
-
-    One file with all of them, because X clients read its name from the environment
-    at each connection.
-    """
-    content = b"".join(authority_record(cookie, display) for display, cookie in sorted(cookies.items()))
-    write_private(path, content)
-
-
 def write_private(path: Path, content: bytes, owner: Owner | None = None) -> None:
     """Write a file that only its owner may read, by rename, so that no reader sees half of it."""
     new = path.with_name(f".{path.name}.new")
@@ -194,7 +168,7 @@ def write_private(path: Path, content: bytes, owner: Owner | None = None) -> Non
 
 def remove_dead_socket(display: int) -> None:
     """Remove what a killed X server left, unless another server has taken the number meanwhile."""
-    path = _SOCKETS / f"X{display}"
+    path = SOCKETS / f"X{display}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1)
         try:

@@ -10,16 +10,20 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
 from broker_stub.agent import processes, x_server
 from broker_stub.agent.backend import BackendError, Endpoint, Failure, SessionSpec
+from broker_stub.agent.child_limits import ChildLimits
+from broker_stub.agent.layouts import Head
 from broker_stub.agent.owners import PATH, Owner, UserMode, find_owner
 from broker_stub.agent.processes import Children, Process
 from broker_stub.agent.session_permissions import check as check_permissions
 from broker_stub.agent.start_files import StartFileError, locate
+from broker_stub.agent.x_authority import authority_record, new_cookie
+from broker_stub.agent.x_layout import apply_layout
 from broker_stub.agent.x_programs import ServerKind
 from broker_stub.agent.x_server import PROGRAM_MARK
 from broker_stub.agent.x_state import LogFile, SessionFolder, XSession, session_folders
@@ -41,6 +45,8 @@ class XSettings:
     """Which X server new sessions run on; those of the other kind that are there already stay."""
     geometry: tuple[int, int] = (1280, 720)
     """Screen of a new session; an Xvfb can never become larger."""
+    layout: tuple[Head, ...] = ()
+    """Monitors of a new session, the primary one first; without any its screen is one."""
     desktop_commands: tuple[tuple[str, ...], ...] = (
         ("xterm", "-geometry", "120x40+40+40", "-bg", "#1c2430", "-fg", "#d8dee9"),
         ("x-terminal-emulator",),
@@ -52,6 +58,8 @@ class XSettings:
     """As whom sessions run."""
     minimum_uid: int = 1000
     """An agent that runs as root starts no session for users below this id."""
+    limits: ChildLimits = field(default_factory=ChildLimits)
+    """What the processes of a session may use."""
     endpoint: Endpoint = _ENDPOINT
     """Reported so that URLs can be formed, even where an Xvfb takes no clients."""
     start_limit_s: float = 15.0
@@ -134,7 +142,7 @@ async def start_session(
     """
     folder.make(plan.owner)
     folder.write_permissions(spec.permissions)
-    folder.write_authority(x_server.authority_record(x_server.new_cookie()), plan.owner)
+    folder.write_authority(authority_record(new_cookie()), plan.owner)
     await asyncio.to_thread(_check_reach, plan.owner, folder.authority)
     with _told_by(folder.server_log) as log:
         server = await x_server.start_x_server(
@@ -144,25 +152,33 @@ async def start_session(
             children,
             rfb_socket=folder.rfb_socket,
             title=_window_title(spec),
+            limits=settings.limits,
             geometry=settings.geometry,
             log=log,
             limit_s=settings.start_limit_s,
         )
-    variables = plan.owner.environment | {
-        "DISPLAY": f":{server.display}",
-        "XAUTHORITY": str(folder.authority),
-        "XDG_SESSION_TYPE": "x11",
-        "DCV_SESSION_ID": spec.session_id,
-        PROGRAM_MARK: str(folder.authority),
-    }
+    variables = session_variables(plan.owner, server.display, folder, spec.session_id)
+    if settings.layout:
+        await apply_layout(settings.server, settings.layout, settings.geometry, plan.owner, variables)
     with _told_by(folder.log) as log:
-        init = children.keep(_launch(plan.init, plan.owner, variables, log))
+        init = children.keep(_launch(settings.limits.command(*plan.init), plan.owner, variables, log))
         session = _record(spec, plan, settings, server, init)
         folder.write(session)
         if plan.autorun:
-            _start_beside(plan, variables, log, children)
+            _start_beside(settings.limits.command(*plan.autorun), plan.owner, variables, log, children)
         await _settle(session, settings.settle_s, plan.init[0], children)
     return session
+
+
+def session_variables(owner: Owner, display: int, folder: SessionFolder, session_id: str) -> dict[str, str]:
+    """The environment of everything that runs in a session."""
+    return owner.environment | {
+        "DISPLAY": f":{display}",
+        "XAUTHORITY": str(folder.authority),
+        "XDG_SESSION_TYPE": "x11",
+        "DCV_SESSION_ID": session_id,
+        PROGRAM_MARK: str(folder.authority),
+    }
 
 
 @contextmanager
@@ -211,9 +227,7 @@ def _record(
     )
 
 
-def _launch(
-    command: tuple[str, ...], owner: Owner, variables: dict[str, str], log: int
-) -> subprocess.Popen[bytes]:
+def _launch(command: list[str], owner: Owner, variables: dict[str, str], log: int) -> subprocess.Popen[bytes]:
     try:
         return subprocess.Popen(command, env=variables, stdout=log, stderr=log, **owner.start_options)
     except OSError as error:
@@ -221,10 +235,12 @@ def _launch(
         raise BackendError(Failure.DCV_COMMAND_FAILED, f"{name} could not be run: {error.strerror}") from None
 
 
-def _start_beside(plan: StartPlan, variables: dict[str, str], log: int, children: Children) -> None:
+def _start_beside(
+    command: list[str], owner: Owner, variables: dict[str, str], log: int, children: Children
+) -> None:
     """Start the autorun program; its failure is written to the session's log and harms nothing else."""
     try:
-        children.keep(_launch(plan.autorun, plan.owner, variables, log))
+        children.keep(_launch(command, owner, variables, log))
     except BackendError as error:
         os.write(log, f"autorun: {error.message}\n".encode())
 

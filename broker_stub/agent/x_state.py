@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from broker_stub.agent.backend import SessionInfo
+from broker_stub.agent.backend import Monitor, SessionInfo
 from broker_stub.agent.owners import Owner
 from broker_stub.agent.processes import Process, boot_id, find_by_variable
 from broker_stub.agent.x_programs import ServerKind
@@ -40,6 +40,8 @@ class XSession:
     server: ServerKind = ServerKind.XVFB
     storage_root: str = ""
     max_concurrent_clients: int | None = None
+    layout: tuple[Monitor, ...] = ()
+    """The monitors when that was last looked up."""
     connections: int = 0
     """Clients when that was last looked up."""
     last_disconnection_time: datetime | None = None
@@ -67,6 +69,7 @@ class XSession:
             num_of_connections=self.connections,
             storage_root=self.storage_root,
             max_concurrent_clients=self.max_concurrent_clients,
+            display_layout=self.layout,
         )
 
     def with_connections(self, count: int, now: datetime) -> "XSession":
@@ -95,6 +98,7 @@ class XSession:
             raw["creation_time"] = datetime.fromisoformat(raw["creation_time"])
             if left := raw.get("last_disconnection_time"):
                 raw["last_disconnection_time"] = datetime.fromisoformat(left)
+            raw["layout"] = tuple(Monitor(**one) for one in raw.get("layout", ()))
             raw["server"] = ServerKind(raw.get("server", ServerKind.XVFB))
             raw["x_server"], raw["init"] = Process(**raw["x_server"]), Process(**raw["init"])
             return cls(**raw)
@@ -185,10 +189,6 @@ class SessionFolder:
     def write_authority(self, record: bytes, owner: Owner) -> None:
         """Store the cookie for the session's programs."""
         write_private(self.authority, record, owner)
-
-    def read_authority(self) -> bytes:
-        """The stored cookie's record, empty if there is none."""
-        return _content(self.authority)
 
     def write(self, session: XSession) -> None:
         """Write the session down."""

@@ -5,7 +5,7 @@ import io
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -13,10 +13,12 @@ import pytest
 from PIL import Image as Pictures
 
 from broker_stub.agent import processes, x_server
-from broker_stub.agent.backend import BackendError, Failure
+from broker_stub.agent.backend import BackendError, Failure, Image
+from broker_stub.agent.child_limits import ChildLimits
 from broker_stub.agent.owners import find_owner
 from broker_stub.agent.processes import Children
-from broker_stub.agent.screenshots import ScreenGrabber
+from broker_stub.agent.screenshots import Screen, ScreenGrabber
+from broker_stub.agent.x_authority import authority_record, new_cookie
 from broker_stub.agent.x_programs import ServerKind
 from tests.agent.x_sessions import ME, needs_xvfb, passable_place
 
@@ -24,19 +26,23 @@ pytestmark = needs_xvfb
 
 
 @dataclass
-class Screen:
+class Shown:
     """An X display and what takes its pictures."""
 
-    display: int
+    screen: Screen
     grabber: ScreenGrabber
+
+    async def take(self, max_width: int = 64) -> Image:
+        _, (image,) = await self.grabber.take(self.screen, max_width, None, "png")
+        return image
 
 
 @pytest.fixture
-async def screen() -> AsyncIterator[Screen]:
+async def shown() -> AsyncIterator[Shown]:
     children = Children()
     with passable_place() as place:
-        owner, cookie = find_owner(ME, 0), x_server.new_cookie()
-        x_server.write_private(place / "authority", x_server.authority_record(cookie), owner)
+        owner = find_owner(ME, 0)
+        x_server.write_private(place / "authority", authority_record(new_cookie()), owner)
         with (place / "log").open("wb") as log:
             server = await x_server.start_x_server(
                 ServerKind.XVFB,
@@ -45,32 +51,33 @@ async def screen() -> AsyncIterator[Screen]:
                 children,
                 rfb_socket=place / "rfb",
                 title="",
+                limits=ChildLimits(),
                 geometry=(640, 480),
                 log=log.fileno(),
                 limit_s=15,
             )
-        x_server.write_merged_authority(place / "merged", {server.display: cookie})
-        grabber = ScreenGrabber(place / "merged", limit_s=5)
+        grabber = ScreenGrabber(limit_s=5)
         try:
-            yield Screen(server.display, grabber)
+            yield Shown(Screen(server.display, place / "authority"), grabber)
         finally:
             await grabber.stop()
             await processes.end([server.process], 2)
             children.reap()
 
 
+PROGRAM = "broker_stub.agent.screenshot_process"
+
+
 def grabbers() -> list[psutil.Process]:
     return [
         child
         for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and "broker_stub.agent.screenshots" in child.cmdline()
+        if child.status() != psutil.STATUS_ZOMBIE and PROGRAM in child.cmdline()
     ]
 
 
-async def test_many_pictures_at_once_take_two_processes(screen: Screen) -> None:
-    images = await asyncio.gather(
-        *(screen.grabber.take(screen.display, 64 + number, None, "png") for number in range(6))
-    )
+async def test_many_pictures_at_once_take_two_processes(shown: Shown) -> None:
+    images = await asyncio.gather(*(shown.take(64 + number) for number in range(6)))
     assert [image.width for image in images] == [64 + number for number in range(6)]
     for image in images:
         with Pictures.open(io.BytesIO(image.data)) as picture:
@@ -78,44 +85,46 @@ async def test_many_pictures_at_once_take_two_processes(screen: Screen) -> None:
     assert 1 <= len(grabbers()) <= 2
 
 
-async def test_a_display_that_is_not_there_is_told_and_the_process_is_kept(screen: Screen) -> None:
-    await screen.grabber.take(screen.display, 64, None, "png")
+async def test_a_display_that_is_not_there_is_told_and_the_process_is_kept(shown: Shown) -> None:
+    await shown.take()
     before = {one.pid for one in grabbers()}
     with pytest.raises(BackendError, match="The session display is not reachable") as refused:
-        await screen.grabber.take(12_345, 64, None, "png")
+        await shown.grabber.take(replace(shown.screen, display=12_345), 64, None, "png")
     assert refused.value.code is Failure.DCV_COMMAND_FAILED
     assert {one.pid for one in grabbers()} == before
 
 
-async def test_a_killed_process_costs_one_picture(screen: Screen) -> None:
-    await screen.grabber.take(screen.display, 64, None, "png")
+async def test_a_killed_process_costs_one_picture(shown: Shown) -> None:
+    await shown.take()
     for one in grabbers():
         one.kill()
     with pytest.raises(BackendError):
-        await screen.grabber.take(screen.display, 64, None, "png")
-    assert await screen.grabber.take(screen.display, 64, None, "png")
+        await shown.take()
+    assert await shown.take()
 
 
-async def test_a_cancelled_picture_leaves_no_half_answer_for_the_next(screen: Screen) -> None:
-    await screen.grabber.take(screen.display, 64, None, "png")
-    taking = asyncio.create_task(screen.grabber.take(screen.display, 600, None, "png"))
+async def test_a_cancelled_picture_leaves_no_half_answer_for_the_next(shown: Shown) -> None:
+    await shown.take()
+    taking = asyncio.create_task(shown.take(600))
     await asyncio.sleep(0)
     taking.cancel()
     with pytest.raises(asyncio.CancelledError):
         await taking
-    assert (await screen.grabber.take(screen.display, 64, None, "png")).width == 64
+    assert (await shown.take()).width == 64
 
 
-async def test_stopping_ends_the_processes(screen: Screen) -> None:
-    await screen.grabber.take(screen.display, 64, None, "png")
+async def test_stopping_ends_the_processes(shown: Shown) -> None:
+    await shown.take()
     assert grabbers()
-    await screen.grabber.stop()
+    await shown.grabber.stop()
     assert not grabbers()
 
 
 def test_a_process_ends_with_its_agent(tmp_path: Path) -> None:
     grabber = subprocess.Popen(
-        [sys.executable, "-m", "broker_stub.agent.screenshots"], stdin=subprocess.PIPE, cwd=tmp_path
+        [sys.executable, "-m", PROGRAM, "0", "0"],
+        stdin=subprocess.PIPE,
+        cwd=tmp_path,
     )
     grabber.communicate(timeout=10)
     assert grabber.returncode == 0

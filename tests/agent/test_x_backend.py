@@ -1,25 +1,32 @@
 """Real X sessions; the numbers S.. are those of the DCV server specification's checklist."""
 
 import asyncio
+import contextlib
 import io
 import json
 import os
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 from PIL import Image as Pictures
 
 from broker_stub.agent import processes
-from broker_stub.agent.backend import BackendError, Failure, ImageFormat
+from broker_stub.agent.backend import BackendError, Failure, Image, ImageFormat, Monitor
+from broker_stub.agent.child_limits import ChildLimits
+from broker_stub.agent.layouts import read_layout
 from broker_stub.agent.x_backend import XBackend
+from broker_stub.agent.x_layout import resizing_program
+from broker_stub.agent.x_programs import ServerKind
 from broker_stub.agent.x_session import XSettings
 from broker_stub.agent.x_state import SessionFolder, XSession
 from dcvtui.api.states import SessionType
@@ -28,6 +35,7 @@ from tests.agent.x_sessions import (
     OTHER,
     needs_root,
     needs_xvfb,
+    needs_xvnc,
     passable_place,
     script,
     settings_in,
@@ -41,6 +49,11 @@ pytestmark = needs_xvfb
 needs_xterm = pytest.mark.skipif(
     not shutil.which("xterm") or "nologin" in pwd.getpwnam(ME).pw_shell,
     reason="needs xterm (apt-get install xterm) and a user with a login shell",
+)
+
+
+needs_xrandr = pytest.mark.skipif(
+    resizing_program() is None, reason="xrandr is missing: apt-get install x11-xserver-utils"
 )
 
 
@@ -121,24 +134,111 @@ async def test_s18_the_x_server_and_the_program_belong_to_the_owner(
     assert uid_of(session.init) == expected
 
 
-async def test_processes_get_a_clean_environment_and_no_descriptor_of_the_agent(
-    settings: XSettings, backend: XBackend, monkeypatch: pytest.MonkeyPatch
+def facts_of(process: processes.Process) -> dict[str, str]:
+    """What the system says of a process."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return {name: " ".join(value.split()) for name, _, value in (line.partition(":") for line in lines)}
+
+
+def limits_of(process: processes.Process) -> dict[str, tuple[str, str]]:
+    """Soft and hard limits by the system's names."""
+    lines = Path(f"/proc/{process.pid}/limits").read_text().splitlines()[1:]
+    return {line[:26].strip(): (line[26:47].strip(), line[47:68].strip()) for line in lines}
+
+
+def files_of(process: processes.Process) -> set[str]:
+    """What its descriptors stand for."""
+    found = set()
+    for entry in Path(f"/proc/{process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            found.add(str(entry.readlink()))
+    return found
+
+
+@pytest.mark.parametrize("kind", [ServerKind.XVFB, pytest.param(ServerKind.XVNC, marks=needs_xvnc)])
+async def test_what_runs_in_a_session_has_its_owners_rights_and_no_more(
+    settings: XSettings, monkeypatch: pytest.MonkeyPatch, kind: ServerKind
 ) -> None:
+    """X server, program and autorun program have user, groups and limits of the session's owner, no
+    privilege, the environment of a fresh login, and no descriptor of the agent but their log and the pipe
+    that tells the display's number."""
+    owner = OTHER if os.geteuid() == 0 else ME
     monkeypatch.setenv("A_SECRET_OF_THE_AGENT", "x")
-    with (settings.state_folder / "open").open("w") as file:
-        os.set_inheritable(file.fileno(), True)
-        await backend.create(spec_of(init_file="stay.sh"))
-    init = Path(f"/proc/{session_of(settings).init.pid}")
-    variables = dict(
-        entry.split("=", 1) for entry in (init / "environ").read_text().split("\0") if "=" in entry
+    script(settings.autorun_folder / "beside.sh", "exec sleep 601")
+    secret = settings.state_folder / "a-secret-file"
+    before = os.umask(0o077)
+    try:
+        with secret.open("w") as file, socket.create_server(("127.0.0.1", 0)) as listener:
+            os.set_inheritable(file.fileno(), True)
+            listener.set_inheritable(True)
+            async with opened(replace(settings, server=kind)) as backend:
+                await backend.create(spec_of(owner=owner, init_file="stay.sh", autorun_file="beside.sh"))
+                session, folder = session_of(settings), folder_of(settings)
+                programs = [one for one in folder.programs() if program_of(one) == "sleep"]
+                assert len(programs) == 2
+                for process in (session.x_server, *programs):
+                    check_rights(process, pwd.getpwnam(owner))
+                    opened_files = files_of(process)
+                    assert str(secret) not in opened_files
+                    assert f"socket:[{os.fstat(listener.fileno()).st_ino}]" not in opened_files
+                for process in programs:
+                    log = str(folder.path / "session.log")
+                    assert files_of(process) == {"/dev/null", log}
+                    check_environment(process, session, folder)
+    finally:
+        os.umask(before)
+
+
+def check_rights(process: processes.Process, owner: pwd.struct_passwd) -> None:
+    facts = facts_of(process)
+    assert facts["Uid"] == " ".join([str(owner.pw_uid)] * 4)
+    assert facts["Gid"] == " ".join([str(owner.pw_gid)] * 4)
+    assert facts["Umask"] == "0022"
+    assert limits_of(process)["Max open files"][0] == "1024"
+    assert limits_of(process)["Max core file size"] == ("0", "0")
+    assert int(facts["SigBlk"], 16) == 0
+    if os.geteuid() == 0 and owner.pw_uid != 0:
+        groups = os.getgrouplist(owner.pw_name, owner.pw_gid)
+        assert sorted(map(int, facts["Groups"].split())) == sorted(groups)
+        for kind in ("CapInh", "CapPrm", "CapEff", "CapAmb"):
+            assert int(facts[kind], 16) == 0, kind
+
+
+def check_environment(process: processes.Process, session: XSession, folder: SessionFolder) -> None:
+    entries = Path(f"/proc/{process.pid}/environ").read_text().split("\0")
+    variables = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+    owner = pwd.getpwnam(session.owner)
+    assert variables["USER"] == variables["LOGNAME"] == session.owner
+    assert variables["HOME"] == owner.pw_dir
+    assert variables["DISPLAY"] == f":{session.display}"
+    assert variables["XAUTHORITY"] == str(folder.authority)
+    known = {"USER", "LOGNAME", "HOME", "SHELL", "PATH", "LANG", "PWD", "XDG_RUNTIME_DIR", "XDG_SESSION_TYPE"}
+    ours = {"DISPLAY", "XAUTHORITY", "DCV_SESSION_ID", "DCV_SESSION_AUTHORITY"}
+    assert set(variables) <= known | ours
+    assert os.getsid(process.pid) in (process.pid, session.init.pid)
+
+
+@needs_root
+async def test_pictures_of_a_session_are_taken_as_its_owner(settings: XSettings, backend: XBackend) -> None:
+    """What a session's X server sends is never read by a process with more rights than its owner has."""
+    await backend.create(spec_of(owner=OTHER, init_file="stay.sh"))
+    assert await backend.screenshot("s-1", 100, 100, "png")
+    (grabber,) = (
+        child
+        for child in psutil.Process().children()
+        if "broker_stub.agent.screenshot_process" in child.cmdline()
     )
-    assert "A_SECRET_OF_THE_AGENT" not in variables
-    assert variables["USER"] == variables["LOGNAME"] == ME
-    assert variables["HOME"] == pwd.getpwnam(ME).pw_dir
-    assert variables["DISPLAY"] == f":{session_of(settings).display}"
-    assert variables["XAUTHORITY"] == str(folder_of(settings).authority)
-    assert sorted(int(entry.name) for entry in (init / "fd").iterdir() if int(entry.name) > 2) in ([], [10])
-    assert os.getsid(session_of(settings).init.pid) == session_of(settings).init.pid
+    facts = facts_of(processes.Process(grabber.pid, 0))
+    assert facts["Uid"] == " ".join([str(pwd.getpwnam(OTHER).pw_uid)] * 4)
+    assert (facts["Groups"], int(facts["CapEff"], 16), int(facts["CapPrm"], 16)) == ("", 0, 0)
+
+
+async def test_limits_of_the_host_are_passed_on(settings: XSettings) -> None:
+    limits = ChildLimits(open_files=256, processes=4000)
+    async with opened(replace(settings, limits=limits)) as backend:
+        await backend.create(spec_of(init_file="stay.sh"))
+        found = limits_of(session_of(settings).init)
+        assert (found["Max open files"][0], found["Max processes"][0]) == ("256", "4000")
 
 
 async def test_s19_ten_creations_at_once_have_ten_displays_and_ten_cookies(
@@ -147,7 +247,7 @@ async def test_s19_ten_creations_at_once_have_ten_displays_and_ten_cookies(
     ids = [f"s-{number}" for number in range(10)]
     await asyncio.gather(*(backend.create(spec_of(one, init_file="stay.sh")) for one in ids))
     assert len({session_of(settings, one).display for one in ids}) == 10
-    assert len({folder_of(settings, one).read_authority() for one in ids}) == 10
+    assert len({folder_of(settings, one).authority.read_bytes() for one in ids}) == 10
     assert sorted(session.id for session in await backend.list()) == sorted(ids)
 
 
@@ -228,7 +328,7 @@ async def test_a_failing_autorun_program_does_not_fail_the_session(
     (settings.autorun_folder / "broken").write_text("#!/no/such/interpreter\n")
     (settings.autorun_folder / "broken").chmod(0o755)
     await backend.create(spec_of(init_file="stay.sh", autorun_file="broken"))
-    assert "autorun: broken could not be run" in folder_of(settings).log.tail()
+    await until(lambda: "broken" in folder_of(settings).log.tail())
 
 
 async def test_s6_a_program_that_ends_at_once_is_a_failed_creation_with_its_last_words(
@@ -361,6 +461,81 @@ async def test_a_hanging_x_server_costs_one_screenshot_and_not_the_agent(
             await backend.screenshot("s-1", 100, 100, "png")
         assert refused.value.code is Failure.TIMEOUT
         assert await backend.screenshot("s-2", 100, 100, "png")
+
+
+def sizes(images: Sequence[Image]) -> list[tuple[int, int]]:
+    return [(image.width, image.height) for image in images]
+
+
+@needs_xrandr
+@pytest.mark.covers("S28")
+async def test_another_layout_shows_in_the_screenshot_and_in_the_session(
+    settings: XSettings, backend: XBackend
+) -> None:
+    """A session that is given another size has screenshots of that size, and says so itself; one on Xvfb
+    can become smaller but not larger than it was started."""
+    await backend.create(spec_of(init_file="stay.sh"))
+    assert (await backend.list())[0].display_layout == (Monitor(0, 0, 800, 600, is_primary=True),)
+    for size in ((640, 480), (800, 600), (700, 500), (640, 480)):
+        backend.changed.clear()
+        await backend.set_layout("s-1", f"{size[0]}x{size[1]}")
+        assert backend.changed.is_set()
+        assert sizes(await backend.screenshot("s-1", None, None, "png")) == [size]
+        (session,) = await backend.list()
+        assert session.display_layout == (Monitor(0, 0, *size, is_primary=True),)
+    with pytest.raises(BackendError, match="cannot be larger than it was started, 800x600"):
+        await backend.set_layout("s-1", "801x600")
+    with pytest.raises(BackendError, match="is not a size such as"):
+        await backend.set_layout("s-1", "huge")
+    assert sizes(await backend.screenshot("s-1", None, None, "png")) == [(640, 480)]
+
+
+@needs_xrandr
+@needs_xvnc
+@pytest.mark.covers("S28", "S29")
+async def test_each_monitor_has_a_picture_and_the_primary_one_comes_first(settings: XSettings) -> None:
+    """With several monitors there is one picture each, of that monitor's size; exactly one says that it
+    is the primary one, and it is the first of the layout. A session on Xvnc can grow."""
+    async with opened(replace(settings, server=ServerKind.XVNC)) as backend:
+        await backend.create(spec_of(init_file="stay.sh"))
+        await backend.set_layout("s-1", "1024x768+640+0,640x480+0+0")
+        images = await backend.screenshot("s-1", None, None, "png")
+        assert sizes(images) == [(1024, 768), (640, 480)]
+        assert [image.primary for image in images] == [True, False]
+        assert sizes(await backend.screenshot("s-1", 512, None, "png")) == [(512, 384), (512, 384)]
+        assert (await backend.list())[0].display_layout == (
+            Monitor(640, 0, 1024, 768, is_primary=True),
+            Monitor(0, 0, 640, 480),
+        )
+        await backend.set_layout("s-1", "1920x1080")
+        assert sizes(await backend.screenshot("s-1", None, None, "png")) == [(1920, 1080)]
+
+
+@needs_xrandr
+@needs_xvnc
+async def test_new_sessions_can_have_several_monitors_from_the_start(settings: XSettings) -> None:
+    layout = read_layout("800x600,640x480")
+    async with opened(replace(settings, server=ServerKind.XVNC, layout=layout)) as backend:
+        await backend.create(spec_of(init_file="stay.sh"))
+        assert sizes(await backend.screenshot("s-1", None, None, "png")) == [(800, 600), (640, 480)]
+
+
+@pytest.mark.covers("S35")
+async def test_no_x_program_is_needed_and_a_missing_xrandr_only_keeps_the_size(
+    settings: XSettings, backend: XBackend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """On a host with an X server and nothing of the usual X programs sessions run and are looked at; without
+    xrandr they keep the size they were started with, and whoever asks for another is told what to install."""
+    for program in ("Xvfb", "test", "sh", "sleep"):
+        (tmp_path / program).symlink_to(shutil.which(program) or "")
+    for module in ("owners", "x_programs", "x_session", "x_layout"):
+        monkeypatch.setattr(f"broker_stub.agent.{module}.PATH", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    await backend.create(spec_of(init_file="stay.sh"))
+    assert sizes(await backend.screenshot("s-1", None, None, "png")) == [(800, 600)]
+    with pytest.raises(BackendError, match="apt-get install x11-xserver-utils"):
+        await backend.set_layout("s-1", "640x480")
+    assert sizes(await backend.screenshot("s-1", None, None, "png")) == [(800, 600)]
 
 
 async def test_permissions_are_kept_in_a_private_file(settings: XSettings, backend: XBackend) -> None:

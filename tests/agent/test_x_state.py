@@ -1,7 +1,6 @@
 """What is written down of X sessions, and the form of their secrets."""
 
 import getpass
-import struct
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +10,7 @@ import pytest
 from broker_stub.agent.owners import find_owner
 from broker_stub.agent.processes import Process
 from broker_stub.agent.x_programs import ServerKind
-from broker_stub.agent.x_server import authority_record, cookie_of, write_merged_authority, write_private
+from broker_stub.agent.x_server import write_private
 from broker_stub.agent.x_state import SessionFolder, XSession, session_folders
 
 SESSION = XSession(
@@ -97,19 +96,3 @@ def test_the_last_words_are_one_clean_line(folder: SessionFolder) -> None:
     assert len(tail) <= 400
     assert tail.endswith("[31mno graphics memory � �")
     assert tail.isprintable()
-
-
-def test_an_authority_record_has_the_documented_form() -> None:
-    cookie = bytes(range(16))
-    fixed = struct.pack(">H", 18) + b"MIT-MAGIC-COOKIE-1" + struct.pack(">H", 16) + cookie
-    assert authority_record(cookie) == b"\xff\xff\x00\x00\x00\x00" + fixed
-    assert authority_record(cookie, 12) == b"\xff\xff\x00\x00\x00\x0212" + fixed
-
-
-def test_only_a_record_of_ours_has_a_cookie(tmp_path: Path) -> None:
-    cookie = b"c" * 16
-    assert cookie_of(authority_record(cookie)) == cookie
-    for other in (b"", cookie, authority_record(cookie, 1), authority_record(cookie) * 2):
-        assert cookie_of(other) is None
-    write_merged_authority(tmp_path / "all", {2: cookie, 1: b"d" * 16})
-    assert (tmp_path / "all").read_bytes() == authority_record(b"d" * 16, 1) + authority_record(cookie, 2)
