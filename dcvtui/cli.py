@@ -10,7 +10,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -79,8 +79,14 @@ def looks(command: Callable[..., int]) -> Callable[..., int]:
 )
 @click.version_option(package_name="dcvtui", prog_name="dcvtui", message="%(prog)s %(version)s")
 @looks
+@click.option(
+    "--also",
+    metavar="NAME",
+    multiple=True,
+    help="A further profile whose fleet the console shows in the same lists; may be repeated.",
+)
 @click.pass_context
-def cli(context: click.Context, looks_like: Looks) -> int:
+def cli(context: click.Context, looks_like: Looks, also: tuple[str, ...]) -> int:
     """Operate fleets of remote desktops behind a Session Manager broker.
 
     Without a command it opens the console on a terminal, and prints this help elsewhere.
@@ -90,10 +96,10 @@ def cli(context: click.Context, looks_like: Looks) -> int:
     if not _is_on_terminal():
         click.echo(context.get_help())
         return _OK
-    return open_console(context.obj, looks_like)
+    return open_console(context.obj, looks_like, also=also)
 
 
-def open_console(given: Given, looks_like: Looks, notice: str = "") -> int:
+def open_console(given: Given, looks_like: Looks, notice: str = "", also: Sequence[str] = ()) -> int:
     """Open the console on the broker that the configuration names, or ask for the first one.
 
     The notice is said in the console, where it is seen: words on standard error would be painted over.
@@ -109,9 +115,13 @@ def open_console(given: Given, looks_like: Looks, notice: str = "") -> int:
     from dcvtui.trust import ssl_context  # noqa: PLC0415  `--help` does without
     from dcvtui.tui import app  # noqa: PLC0415  the screen's libraries, only for those who look at it
 
-    if connection.trust.ca_file:
-        ssl_context(connection.trust)  # a CA file that cannot be used is said here, not on a screen
-    return app.run(connection, options)
+    connections = {connection.name: connection}
+    for name in also:
+        connections.setdefault(name, given.profile(name))
+    for one in connections.values():
+        if one.trust.ca_file:
+            ssl_context(one.trust)  # a CA file that cannot be used is said here, not on a screen
+    return app.run(list(connections.values()), options)
 
 
 def _ask_for_broker(given: Given, looks_like: Looks, nothing_configured: ConfigError) -> int:

@@ -94,6 +94,21 @@ class Given:
             _log_to_stderr()
         return connection
 
+    def profile(self, name: str) -> "Connection":
+        """The broker of a profile, whatever else was given.
+
+        Raises:
+            ConfigError: there is no such profile, or it does not say enough.
+        """
+        import os  # noqa: PLC0415  with its one use
+
+        from dcvtui.config import Files, Options, resolve  # noqa: PLC0415  as above
+
+        connection = resolve(Options(profile=name), {}, Files.standard(os.environ))
+        for note in connection.notes:
+            click.echo(f"dcvtui: {note}", err=True)
+        return connection
+
     def format(self, from_file: str | None) -> "Format":
         """How to print an answer.
 

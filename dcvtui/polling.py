@@ -122,6 +122,8 @@ class Update:
     link: Link
     is_complete: bool
     """The whole fleet has been read at least once."""
+    profile: str = ""
+    """Whose fleet it is."""
 
 
 @dataclass(slots=True)
@@ -206,7 +208,7 @@ class Poller:
                 difference = await self._ask_in_time()
             self.snapshot = difference.applied_to(self.snapshot)
             if difference or link != self.link or was_complete != self.is_complete:
-                yield Update(self.snapshot, difference, self.link, self.is_complete)
+                yield Update(self.snapshot, difference, self.link, self.is_complete, self._profile)
 
     async def _ask_in_time(self) -> Difference:
         try:

@@ -1,7 +1,8 @@
 """What a console knows beside the fleet: since when, what needs a person, what was done, how fresh it is.
 
-The one place where an update of the poller becomes what the views show. Pure:
-updates and times come in; the views read.
+The one place where an update of a poller becomes what the views show, and where
+the fleets of several brokers become one. Pure: updates and times come in; the
+views read.
 """
 
 from collections import Counter
@@ -15,6 +16,8 @@ from dcvtui.attention import AttentionItem, FirstSeen, Limits, Since, Trouble, a
 from dcvtui.fleet import Changes, Difference, Key, RecordT, ServerRecord, Snapshot
 from dcvtui.polling import Link, LinkState, Update
 
+_WORST_FIRST = (LinkState.STALE, LinkState.CONNECTING, LinkState.POLLING, LinkState.LIVE)
+
 
 @dataclass(slots=True, frozen=True)
 class Counts:
@@ -27,16 +30,20 @@ class Counts:
 
 
 class Watch:
-    """A fleet that is looked at for a while.
+    """The fleet of one or several brokers, looked at for a while.
 
     Args:
         limits: how long something may last before it needs a person.
+
+    Attributes:
+        snapshot: all that is known; keys begin with the profile of the broker.
+        links: how fresh it is, by profile.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
         self.snapshot = Snapshot()
-        self.link = Link()
-        self.is_complete = False
+        self.links: dict[str, Link] = {}
+        self._complete: set[str] = set()
         self.counts = Counts()
         self.items: Mapping[Key, AttentionItem] = {}
         self.activity = ActivityLog()
@@ -45,15 +52,61 @@ class Watch:
         self._first_seen = FirstSeen()
         self._limits = limits or Limits()
 
+    @property
+    def link(self) -> Link:
+        """The worst of the links: stale before connecting, connecting before fresh."""
+        return min(self.links.values(), key=lambda link: _WORST_FIRST.index(link.state), default=Link())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every broker's fleet has been read at least once."""
+        return bool(self.links) and self._complete >= self.links.keys()
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether nothing that is shown is fresh."""
+        return bool(self.links) and all(link.state is LinkState.STALE for link in self.links.values())
+
+    def of_profile(self, profile: str) -> Snapshot:
+        """What is known of the fleet of one broker."""
+        if self.links.keys() <= {profile}:
+            return self.snapshot
+        return Snapshot(
+            {key: one for key, one in self.snapshot.servers.items() if one.profile == profile},
+            {key: one for key, one in self.snapshot.sessions.items() if one.profile == profile},
+        )
+
+    def expect(self, profile: str, link: Link | None = None) -> None:
+        """A broker is going to tell about its fleet."""
+        self.links[profile] = link or Link()
+
+    def forget(self, profile: str, now: datetime) -> Difference:
+        """A broker is not looked at any more; what leaves the snapshot with it."""
+        self.links.pop(profile, None)
+        self._complete.discard(profile)
+        servers = tuple(one for one in self.snapshot.servers.values() if one.profile == profile)
+        sessions = tuple(one for one in self.snapshot.sessions.values() if one.profile == profile)
+        gone = Difference(Changes(removed=servers), Changes(removed=sessions))
+        self.draining -= {server.key for server in servers}
+        self._apply(gone, gone.applied_to(self.snapshot), now, first_load=True)
+        return gone
+
     def take(self, update: Update, now: datetime) -> None:
-        """Take over what the poller says."""
-        difference = update.difference
-        self.snapshot, self.link = update.snapshot, update.link
-        self._first_seen.note(difference, now, first_load=not self.is_complete)
-        if self.is_complete:
-            self.activity.note_difference(difference, now)
+        """Take over what a poller says."""
+        self.links[update.profile] = update.link
+        is_only = len(self.links) == 1
+        whole = update.snapshot if is_only else update.difference.applied_to(self.snapshot)
+        is_known = update.profile in self._complete
+        self._apply(update.difference, whole, now, first_load=not is_known)
+        if is_known:
+            self.activity.note_difference(update.difference, now)
         # The page that completes the first load is still part of it.
-        self.is_complete = update.is_complete
+        if update.is_complete:
+            self._complete.add(update.profile)
+
+    def _apply(self, difference: Difference, whole: Snapshot, now: datetime, *, first_load: bool) -> None:
+        self.snapshot = whole
+        self._first_seen.note(difference, now, first_load=first_load)
         if difference:
             self.counts = _counted(self.counts, difference)
             self._note_opened(difference)
@@ -62,8 +115,8 @@ class Watch:
     def look(self, now: datetime) -> None:
         """Judge again what needs a person, also because time has passed."""
         found = attention(self.snapshot, self._first_seen, now, self._limits, self.draining)
-        if (broker := self._broker_trouble()) is not None:
-            found.insert(0, broker)
+        stale = [one for one in self.links.items() if one[1].state is LinkState.STALE]
+        found[:0] = [self._broker_trouble(profile, link) for profile, link in stale]
         self.items = {item.key: item for item in found}
 
     def since(self, key: Key) -> Since | None:
@@ -81,18 +134,15 @@ class Watch:
         }
         self.draining -= opened
 
-    def _broker_trouble(self) -> AttentionItem | None:
-        if self.link.state is not LinkState.STALE:
-            return None
-        since = Since(self.link.last_good) if self.link.last_good else None
+    def _broker_trouble(self, profile: str, link: Link) -> AttentionItem:
         return AttentionItem(
-            ("", "broker"),
+            (profile, "broker"),
             Trouble.BROKER,
             "broker",
-            "the broker",
+            profile if len(self.links) > 1 else "the broker",
             "STALE",
-            self.link.why,
-            since,
+            link.why,
+            Since(link.last_good) if link.last_good else None,
             "any.refresh-view",
             "try now",
         )

@@ -30,7 +30,8 @@ class RunningFleet:
         """How a console reaches it."""
         credentials = Credentials(self.running.client_id, self.running.client_secret)
         trust = Trust(ca_file=self.running.ca_file)
-        return Connection("lab", self.running.url, credentials, trust, **fields)
+        name = fields.pop("name", "lab")
+        return Connection(name, self.running.url, credentials, trust, **fields)
 
     async def sessions(self) -> list[dict[str, Any]]:
         """The sessions as the broker lists them."""

@@ -13,9 +13,9 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
@@ -24,11 +24,10 @@ from textual.binding import Binding, BindingType
 from textual.worker import WorkerState
 
 from dcvtui.config import Connection
-from dcvtui.errors import ProgramError
-from dcvtui.fleet import Difference, Key
-from dcvtui.live import follow
-from dcvtui.polling import Link, LinkState, Pace, Poller, Update
+from dcvtui.fleet import Key
+from dcvtui.polling import LinkState, Pace, Update
 from dcvtui.terminal import Answers, CopyError, Images, Terminal, copy_text, from_environment
+from dcvtui.tui.brokers import Broker
 from dcvtui.tui.console_screen import ConsoleScreen
 from dcvtui.tui.details_pane import TextScreen
 from dcvtui.tui.fleet_list import FleetList
@@ -91,7 +90,7 @@ def make_client(connection: Connection) -> "BrokerClient":
 
 
 class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
-    """The console of one broker."""
+    """The console of one broker or several."""
 
     CSS_PATH = "app.tcss"
     TITLE = "dcvtui"
@@ -103,7 +102,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
     def __init__(
         self,
-        connection: Connection,
+        connections: Connection | Sequence[Connection],
         options: ConsoleOptions | None = None,
         client: Callable[[Connection], "BrokerClient"] = make_client,
         terminal: Terminal | None = None,
@@ -111,25 +110,28 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         """A console.
 
         Args:
-            connection: the broker to talk to.
+            connections: the brokers to talk to, each with a name of its own.
             options: how it looks and behaves.
             client: makes the broker's client, once the libraries are loaded.
             terminal: what the terminal can do; read from the environment without it.
         """
-        options = options or ConsoleOptions()
+        self._options = options = options or ConsoleOptions()
         super().__init__(_driver(options.answers))
-        self._connection, self._options, self._make_client = connection, options, client
+        chosen = [connections] if isinstance(connections, Connection) else connections
+        self._brokers = {one.name: Broker(one, client) for one in chosen}
         self._terminal = terminal or from_environment(os.environ, getattr(sys.__stdout__, "encoding", None))
         self._drawing = self._terminal.drawing(options.images, options.answers)
         wanted = self._options.ascii_only
         self._ascii_only = not self._terminal.is_utf8 if wanted is None else wanted
         self._watch = Watch()
-        self._poller: Poller | None = None
-        self._client: BrokerClient | None = None
-        self._flows: Flows | None = None
-        self._retry = asyncio.Event()
-        self._console = ConsoleScreen(self._watch, connection, self.broker_now, ascii_only=self._ascii_only)
+        for name in self._brokers:
+            self._watch.expect(name)
+        self._console = ConsoleScreen(
+            self._watch, self._connections, self.broker_now, ascii_only=self._ascii_only
+        )
+        self._console.stop_work = self._stop_work
         self._has_chosen_view = False
+        self._is_ready_to_act = False
         self._interrupted_at = 0.0
         self._has_mouse = True
         self._undoable: deque[tuple[str, Callable[[], object]]] = deque(maxlen=50)
@@ -156,40 +158,24 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
     def broker_now(self) -> datetime:
         """The present time by the broker's clock."""
-        return self._poller.broker_now() if self._poller else datetime.now(UTC)
+        return next(iter(self._brokers.values())).now()
+
+    def _connections(self) -> list[Connection]:
+        return [broker.connection for broker in self._brokers.values()]
 
     async def _work(self) -> None:
-        """Load what was not needed for the first paint, connect, and follow the fleet for ever."""
+        """Load what was not needed for the first paint, then look at every broker."""
         await asyncio.to_thread(importlib.import_module, _CLIENT_MODULE)
-        async with await self._connected() as self._client:
-            self._poller = Poller(self._client, self._connection.name, pace=self._options.pace)
-            self._console.show_changes()
-            if self._options.follows_changes:
-                self.run_worker(follow(self._client, self._poller), group="live")
-            is_ready_to_act = False
-            async for update in self._poller.updates():
-                self._take(update)
-                if not is_ready_to_act and (update.is_complete or update.link.state is LinkState.STALE):
-                    is_ready_to_act = True
-                    self.run_worker(self._get_ready_to_act(), group="late")
+        self._console.show_changes()
+        for broker in self._brokers.values():
+            work = broker.work(self._take, self._options.pace, follows_changes=self._options.follows_changes)
+            self.run_worker(work, name=broker.connection.name, group="refresh")
 
     async def _get_ready_to_act(self) -> None:
         """Load dialogs and forms once the rows are there."""
         for name in _ACTING_MODULES:
             await asyncio.to_thread(importlib.import_module, name)
         gc.freeze()  # as in `_take`: modules stay
-
-    async def _connected(self) -> "BrokerClient":
-        """The client; a configuration that cannot be used is shown and tried again on a key."""
-        while True:
-            try:
-                return self._make_client(self._connection)
-            except ProgramError as error:
-                self._watch.link = Link(LinkState.STALE, error.sentence)
-                self._watch.look(self.broker_now())
-                self._console.take(Difference())
-                self._retry.clear()
-                await self._retry.wait()
 
     def _take(self, update: Update) -> None:
         was_complete = self._watch.is_complete
@@ -199,7 +185,10 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
             # What came stays. The collector would look at all of it every few seconds, while keys wait:
             # 60 ms each time for ten thousand sessions, 230 ms for fifty thousand.
             gc.freeze()
-        if update.is_complete and not was_complete and self._watch.items and not self._has_chosen_view:
+        if not self._is_ready_to_act and (update.is_complete or update.link.state is LinkState.STALE):
+            self._is_ready_to_act = True
+            self.run_worker(self._get_ready_to_act(), group="late")
+        if self._watch.is_complete and not was_complete and self._watch.items and not self._has_chosen_view:
             self._console.go("attention")
 
     def _minute(self) -> None:
@@ -209,16 +198,16 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
     @on(ConsoleScreen.RefreshRequested)
     def refresh_fleet(self) -> None:
-        """Ask the broker now."""
-        self._retry.set()
-        if self._poller:
-            self._poller.refresh()
+        """Ask the brokers now."""
+        for broker in self._brokers.values():
+            broker.refresh()
 
     @on(ConsoleScreen.VisibleChanged)
     def ask_for_visible(self, message: ConsoleScreen.VisibleChanged) -> None:
         """Ask for what is on screen more often than for the rest."""
-        if self._poller:
-            self._poller.show(message.servers, message.sessions)
+        for name, broker in self._brokers.items():
+            if broker.poller:
+                broker.poller.show(_of_profile(name, message.servers), _of_profile(name, message.sessions))
 
     @on(FleetList.Act)
     def act(self, message: FleetList.Act) -> None:
@@ -228,52 +217,76 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         elif message.name == "show-server":
             session = message.records[0]
             self._console.go("servers", "", select=(session.profile, session.server_id))
-        elif self._connection.read_only and message.name not in ("screenshot", "connect"):
-            self._console.say("read-only")
-        elif (flows := self._acting()) is None:
-            self._console.say("Not connected yet.")
         else:
-            self.run_worker(self._act(flows, message.name, message.records), group="action")
+            self.run_worker(self._act(message.name, message.records), group="action")
 
-    async def _act(self, flows: "Flows", name: str, records: Sequence[Any]) -> None:
-        match name:
-            case "create":
-                on_servers = self._console.view == "servers" and len(records) == 1
-                await flows.create(records[0] if on_servers else None)
-            case "screenshot" | "connect" if records:
-                await getattr(flows, name)(records[0])
-            case "drain":
-                self._watch.draining.update(await flows.drain(records))
-            case _ if records:
-                await getattr(flows, name)(records)
+    async def _act(self, name: str, records: Sequence[Any]) -> None:
+        if name == "create":
+            await self._create(records)
+            return
+        if name in ("screenshot", "connect"):
+            records = records[:1]
+        # One after another: each asks about items of its own broker only.
+        for profile in dict.fromkeys(record.profile for record in records):
+            flows = self._flows_of(self._brokers[profile], is_reading=name in ("screenshot", "connect"))
+            some = [record for record in records if record.profile == profile]
+            if flows is None:
+                continue
+            match name:
+                case "screenshot" | "connect":
+                    await getattr(flows, name)(some[0])
+                case "drain":
+                    self._watch.draining.update(await flows.drain(some))
+                case _:
+                    await getattr(flows, name)(some)
 
-    def _acting(self) -> "Flows | None":
-        if self._flows is None and self._client is not None:
-            self._flows = self._make_flows(self._client)
-            self._console.stop_work = self._flows.cancel
-        return self._flows
+    async def _create(self, records: Sequence[Any]) -> None:
+        """Ask for new sessions, on the broker of the row that was looked at."""
+        profile = records[0].profile if records else next(iter(self._brokers))
+        flows = self._flows_of(self._brokers[profile])
+        if flows is not None:
+            on_servers = self._console.view == "servers" and len(records) == 1
+            await flows.create(records[0] if on_servers else None)
 
-    def _make_flows(self, client: "BrokerClient") -> "Flows":
+    def _flows_of(self, broker: Broker, *, is_reading: bool = False) -> "Flows | None":
+        """What acts on a broker; None, with a word why, if nothing may or can."""
+        if broker.connection.read_only and not is_reading:
+            self._console.say("read-only")
+            return None
+        if broker.client is None:
+            self._console.say("Not connected yet.")
+            return None
+        if broker.flows is None:
+            broker.flows = self._make_flows(broker, broker.client)
+        return broker.flows
+
+    def _stop_work(self) -> bool:
+        """Stop what is being sent; False if nothing is."""
+        stopped = [broker.flows.cancel() for broker in self._brokers.values() if broker.flows]
+        return any(stopped)
+
+    def _make_flows(self, broker: Broker, client: "BrokerClient") -> "Flows":
         from dcvtui.tui.flows import Flows, Surroundings  # noqa: PLC0415  loaded after the first rows
 
         return Flows(
             client,
             Surroundings(
-                self._connection,
+                broker.connection,
                 self._terminal,
                 self._drawing,
                 ask=self.push_screen_wait,
                 say=self._console.say,
-                snapshot=lambda: self._watch.snapshot,
-                stale_time=self._stale_time,
+                snapshot=lambda: self._watch.of_profile(broker.connection.name),
+                stale_time=lambda: self._stale_time(broker.connection.name),
                 copy=self.copy_text,
                 finished=self._finished,
                 now=self.broker_now,
+                where=lambda: f" on {broker.connection.name}" if len(self._brokers) > 1 else "",
             ),
         )
 
-    def _stale_time(self) -> str:
-        link = self._watch.link
+    def _stale_time(self, profile: str) -> str:
+        link = self._watch.links[profile]
         return f"{link.last_good.astimezone():%H:%M}" if link.last_good else ""
 
     def _finished(self, verb: str, results: "Sequence[tuple[Key, ItemResult]]") -> None:
@@ -283,15 +296,14 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         if done and verb in ("open", "close", "drain"):
             self._undoable.append((verb, lambda: self._undo_servers(verb, done)))
         self._console.take_items()
-        if self._poller:
-            self._poller.refresh(key[-1] for key, _ in results if key[-1] and verb in ("create", "delete"))
+        for name, broker in self._brokers.items():
+            if broker.poller and (keys := _of_profile(name, (key for key, _ in results))):
+                broker.poller.refresh(key[-1] for key in keys if key[-1] and verb in ("create", "delete"))
 
     def _undo_servers(self, verb: str, keys: "Sequence[Key]") -> None:
         servers = [self._watch.snapshot.servers[key] for key in keys if key in self._watch.snapshot.servers]
-        if self._flows is not None and servers:
-            self.run_worker(
-                self._act(self._flows, "close" if verb == "open" else "open", servers), group="action"
-            )
+        if servers:
+            self.run_worker(self._act("close" if verb == "open" else "open", servers), group="action")
 
     # ------------------------------------------------------------------ copying, quitting, small things
 
@@ -334,7 +346,8 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
     def action_open_palette(self) -> None:
         """Search all actions of the view."""
-        provider = ReadingActions if self._connection.read_only else ViewActions
+        is_read_only = all(connection.read_only for connection in self._connections())
+        provider = ReadingActions if is_read_only else ViewActions
         self.push_screen(ActionPalette(providers=[provider], placeholder="Search actions"))
 
     @on(FleetList.Undoable)
@@ -426,7 +439,11 @@ def _driver(answers: Answers | None) -> "type[Driver] | None":
     return driver_class(answers)
 
 
-def run(connection: Connection, options: ConsoleOptions | None = None) -> int:
+def _of_profile(name: str, keys: Iterable[Key]) -> list[Key]:
+    return [key for key in keys if key[0] == name]
+
+
+def run(connections: Connection | Sequence[Connection], options: ConsoleOptions | None = None) -> int:
     """Open the console and stay until the operator leaves it; the exit code."""
-    app = ConsoleApp(connection, options)
+    app = ConsoleApp(connections, options)
     return app.run() or app.return_code or 0

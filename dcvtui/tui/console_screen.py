@@ -5,7 +5,7 @@ as messages of the lists.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from difflib import get_close_matches
@@ -71,7 +71,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
     def __init__(
         self,
         watch: Watch,
-        connection: Connection,
+        connections: Callable[[], Sequence[Connection]],
         now: Callable[[], datetime],
         *,
         ascii_only: bool,
@@ -80,12 +80,12 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
 
         Args:
             watch: what is known.
-            connection: the broker, for the top line.
+            connections: the brokers that are looked at now.
             now: the broker's time.
             ascii_only: whether signs must be ASCII.
         """
         super().__init__(id="console")
-        self._watch, self._connection, self._now = watch, connection, now
+        self._watch, self._connections, self._now = watch, connections, now
         self._ascii_only = ascii_only
         self.lists: dict[str, FleetList] = {
             kind.LISTS_WHAT.view: kind(kind.LISTS_WHAT, watch, now, ascii_only=ascii_only) for kind in LISTS
@@ -101,7 +101,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
 
     def compose(self) -> ComposeResult:
         """The frame around the lists."""
-        words = [row.words for row in KEYS if is_shown(row.id, is_read_only=self._connection.read_only)]
+        words = [row.words for row in KEYS if is_shown(row.id, is_read_only=self.is_read_only)]
         commands = sorted({*words, *self.lists, "filter ", "quit", "palette"})
         yield TopLine(self._truth(), ascii_only=self._ascii_only)
         yield StaleBanner()
@@ -112,17 +112,22 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
                 yield one
         yield PromptLine("/", id="filter")
         yield PromptLine(":", id="command", suggester=SuggestFromList(commands, case_sensitive=False))
-        yield Foot(is_read_only=self._connection.read_only)
+        yield Foot(is_read_only=self.is_read_only)
 
     def on_mount(self) -> None:
         """Begin in the list of sessions."""
         self.current.table.focus()
-        self.show_frame()
+        self.show_brokers()
 
     def on_resize(self, event: events.Resize) -> None:
         """Give every list its room."""
         for one in self.lists.values():
             one.make_room(event.size.width)
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing can be changed on any broker."""
+        return all(connection.read_only for connection in self._connections())
 
     @property
     def current(self) -> FleetList:
@@ -145,14 +150,19 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self.lists["servers"].take(difference.servers, snapshot.servers)
         self.take_items()
 
+    def show_brokers(self) -> None:
+        """Show which brokers are looked at."""
+        for one in self.lists.values():
+            one.show_profiles(shown=len(self._connections()) > 1)
+        self.show_frame()
+
     def take_items(self) -> None:
         """Show what needs a person and what was done, and the frame."""
         for view, items in (("attention", self._watch.items), ("activity", self._watch.entries())):
             self.lists[view].take(changes_between(self._shown_items[view], items), items)
             self._shown_items[view] = dict(items)
-        is_stale = self._watch.link.state is LinkState.STALE
         for one in self.lists.values():
-            one.show_stale(is_stale)
+            one.show_stale(self._watch.is_stale)
         self.show_frame()
         self._follow_details()
 
@@ -167,7 +177,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         if not self.query(TopLine):
             return
         self.query_one(TopLine).show(self._truth())
-        self.query_one(StaleBanner).tell(banner_text(self._watch.link))
+        self.query_one(StaleBanner).tell(banner_text(self._watch.links))
         current = self.current
         filters = [current.filter_text] if current.filter_text else []
         if current.is_only_trouble:
@@ -175,17 +185,17 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self.query_one(Crumbs).show(current.definition.title, filters, current.counts_text)
 
     def _truth(self) -> Truth:
-        watch, connection = self._watch, self._connection
+        watch, connections = self._watch, self._connections()
         counts = watch.counts
         # Servers come first, page by page: none of the other kind so far is not yet a number.
         has_servers = bool(watch.snapshot.servers) or watch.is_complete
         has_sessions = bool(watch.snapshot.sessions) or watch.is_complete
         return Truth(
-            profile=connection.name,
-            address=connection.url.partition("://")[2],
-            freshness=freshness(watch.link),
+            profile=" + ".join(connection.name for connection in connections),
+            address=connections[0].url.partition("://")[2] if len(connections) == 1 else "",
+            freshness=freshness(watch.links),
             tone=_TONES[watch.link.state],
-            is_read_only=connection.read_only,
+            is_read_only=self.is_read_only,
             servers=(counts.available, counts.servers) if has_servers else None,
             sessions=tuple(counts.sessions.items()) if has_sessions else None,
             attention=len(watch.items),
@@ -332,7 +342,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
 
     def action_open_help(self) -> None:
         """List the keys that work here."""
-        is_read_only = self._connection.read_only
+        is_read_only = self.is_read_only
         shown = {
             key: active
             for key, active in self.active_bindings.items()
@@ -434,20 +444,28 @@ _TONES = {
 }
 
 
-def freshness(link: Link) -> str:
-    """How fresh the data are, in a word or two."""
-    if link.state is not LinkState.STALE:
-        return link.state.value
-    return f"stale since {link.last_good.astimezone():%H:%M:%S}" if link.last_good else "no data yet"
+def freshness(links: Mapping[str, Link]) -> str:
+    """How fresh the data are, in a word or two; of several brokers the one that is worst."""
+    stale = [name for name, link in links.items() if link.state is LinkState.STALE]
+    if not stale:
+        states = {link.state for link in links.values()}
+        return next((state.value for state in LinkState if state in states), LinkState.CONNECTING.value)
+    who = f"{' + '.join(stale)} " if len(links) > 1 else ""
+    times = [link.last_good for link in (links[name] for name in stale) if link.last_good]
+    return f"{who}stale since {min(times).astimezone():%H:%M:%S}" if times else f"{who}no data yet"
 
 
-def banner_text(link: Link) -> str:
+def banner_text(links: Mapping[str, Link]) -> str:
     """Why the data are not fresh, and when it goes on."""
-    if link.state is not LinkState.STALE:
+    stale = {name: link for name, link in links.items() if link.state is LinkState.STALE}
+    if not stale:
         return ""
-    since = f"stale since {link.last_good.astimezone():%H:%M:%S}: " if link.last_good else ""
+    name, link = next(iter(stale.items()))
+    who = f"{name} is " if len(links) > 1 else ""
+    since = f"{who}stale since {link.last_good.astimezone():%H:%M:%S}: " if link.last_good else ""
+    others = f" So {'is' if len(stale) == 2 else 'are'} {', '.join([*stale][1:])}." if len(stale) > 1 else ""
     next_try = f" Next try {link.next_try.astimezone():%H:%M:%S}, r tries now." if link.next_try else ""
-    return f"{since}{link.why}{next_try}"
+    return f"{since}{link.why}{others}{next_try}"
 
 
 def quoted(value: str) -> str:

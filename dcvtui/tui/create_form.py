@@ -128,6 +128,7 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
         submit: Submit,
         *,
         as_of: str = "",
+        where: str = "",
     ) -> None:
         """A form that begins with a draft.
 
@@ -137,6 +138,7 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
             owners: Names to complete from.
             submit: Sends the requests.
             as_of: The time of day of the servers' data when they are stale.
+            where: Which broker is asked, such as " on west", where there are several.
         """
         super().__init__()
         self._first = draft
@@ -147,13 +149,14 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
         self._is_sending = False
         self._servers: Sequence[ServerRecord] = servers
         self._as_of = as_of
+        self._where = where
         self._fleet: list[tuple[ServerRecord, Facts]] = []
         """The servers whose facts are made already; made by the first requirement typed."""
 
     def compose(self) -> ComposeResult:
         """The fields, the most used first."""
         yield Panel(
-            "New session",
+            f"New session{self._where}",
             Words(id="said", optional=True),
             *self._fields(),
             foot=KeyLine("form.send-form", "form.leave-form", "form.next-error", "form.next-field"),

@@ -6,7 +6,7 @@ than the list itself goes up as a message.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -214,6 +214,15 @@ class FleetList(Horizontal):
             is_stale = self._watch.link.state is LinkState.STALE
             waiting = "No data yet." if is_stale else "loading"
             self.table.empty_text = self.definition.nothing if self._watch.is_complete else waiting
+
+    def show_profiles(self, *, shown: bool) -> None:
+        """Say beside each name whose it is, where the list holds items of several brokers."""
+        columns = list(self.definition.columns)
+        profile = next((column for column in columns if column.id == "profile"), None)
+        if shown and profile is not None:
+            columns.remove(profile)
+            columns.insert(1, replace(profile, importance=1))
+        self.table.show_columns(columns)
 
     def show_stale(self, is_stale: bool) -> None:
         """Grey what is not known to be so any more."""

@@ -70,6 +70,7 @@ class Surroundings:
         copy: puts a text on the clipboard.
         finished: told of every result, with the verb and the keys of the items.
         now: the time.
+        where: which broker it is, such as " on west", where there are several.
     """
 
     connection: Connection
@@ -82,6 +83,7 @@ class Surroundings:
     copy: Callable[[str], Awaitable[str]]
     finished: Callable[[str, Sequence[tuple[Key, ItemResult]]], None]
     now: Callable[[], datetime]
+    where: Callable[[], str] = lambda: ""
 
 
 @dataclass(slots=True)
@@ -149,7 +151,7 @@ class Flows:
             used = [session for session in sessions if session.connections]
             confirmation = await self.around.ask(
                 ConfirmDialog(
-                    f"Delete {plural(len(sessions), 'session')}?",
+                    f"Delete {plural(len(sessions), 'session')}{self.around.where()}?",
                     _delete_sentences(sessions),
                     [_session_line(session) for session in free],
                     FORCE_DELETE,
@@ -181,6 +183,7 @@ class Flows:
             sorted(owners),
             self._submit_new,
             as_of=self.around.stale_time(),
+            where=self.around.where(),
         )
         outcome = await self.around.ask(form)
         if outcome is None:
@@ -276,7 +279,7 @@ class Flows:
 
     async def open(self, servers: Sequence[ServerRecord]) -> None:
         """Let new sessions onto servers again."""
-        title = f"Open {plural(len(servers), 'server')}?"
+        title = f"Open {plural(len(servers), 'server')}{self.around.where()}?"
         sentences = ["New sessions may be placed on them again."]
         while servers:
             lines = [_server_line(server) for server in servers]
@@ -290,7 +293,7 @@ class Flows:
         while servers:
             confirmation = await self.around.ask(
                 ConfirmDialog(
-                    f"Close {plural(len(servers), 'server')}?",
+                    f"Close {plural(len(servers), 'server')}{self.around.where()}?",
                     ["No new session is placed on them until they are opened again."],
                     [_server_line(server) for server in servers],
                     FORCE_CLOSE,
@@ -308,7 +311,7 @@ class Flows:
     async def drain(self, servers: Sequence[ServerRecord]) -> list[Key]:
         """Close servers although sessions run; the keys of those that are draining now."""
         sessions = sum(server.sessions for server in servers)
-        title = f"Drain {plural(len(servers), 'server')}?"
+        title = f"Drain {plural(len(servers), 'server')}{self.around.where()}?"
         sentences = [
             f"{plural(sessions, 'session')} on them. Closes them to new sessions (force), ends none; "
             "they stay closed when you leave the console."

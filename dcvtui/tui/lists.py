@@ -131,6 +131,7 @@ ATTENTION_COLUMNS: tuple[Column[AttentionItem], ...] = (
     Column("SINCE", lambda item, now: since_text(item.since, now), 15, narrow=8, importance=3),
     Column("REASON", lambda item, _now: visible(item.reason), 40, narrow=16, wide=100, importance=2),
     Column("KEY", _fix_text, 14, importance=4),
+    Column("PROFILE", lambda item, _now: visible(item.key[0]), 12),
 )
 
 
@@ -220,6 +221,7 @@ ACTIVITY_COLUMNS: tuple[Column[ActivityEntry], ...] = (
     Column("OUTCOME", lambda entry, _now: visible(entry.outcome), 34, narrow=16, wide=50, importance=1),
     Column("DETAIL", lambda entry, _now: visible(entry.detail), 30, narrow=10, wide=80, importance=4),
     Column("REQUEST", lambda entry, _now: visible(entry.request_id), 36, importance=8),
+    Column("PROFILE", lambda entry, _now: visible(entry.about[0]) if entry.about else "", 12),
 )
 
 

@@ -452,6 +452,13 @@ class FleetTable(ScrollView, can_focus=True, inherit_bindings=False):
             self._lay_out()
             self.refresh()
 
+    def show_columns(self, columns: Sequence[Column[Any]]) -> None:
+        """Have other columns; the first always stays on screen."""
+        if tuple(columns) != self._all_columns:
+            self._all_columns, self._skip = tuple(columns), 0
+            self._lay_out()
+            self.refresh()
+
     # ------------------------------------------------------------------ marks
 
     def toggle_mark(self) -> None:

@@ -133,6 +133,8 @@ class StillFleet:
 
     def _reply(self, path: str, body: Any) -> Any:
         match path:
+            case "/health":  # a broker that offers nothing but the published operations
+                return {"status": "UP"}
             case "/describeServers":
                 return {"Servers": _asked_for(self.servers, body.get("ServerIds"))}
             case "/describeSessions":
