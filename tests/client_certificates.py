@@ -1,5 +1,6 @@
-"""A small certification authority for tests, and certificates of clients that it signs."""
+"""A small certification authority for tests, and certificates of clients and servers that it signs."""
 
+import ipaddress
 import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,7 +23,7 @@ class ClientCa:
     """
 
     file: Path
-    _key: ec.EllipticCurvePrivateKey
+    _key: PrivateKey
     _certificate: x509.Certificate
 
     @classmethod
@@ -33,11 +34,11 @@ class ClientCa:
         file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return cls(file, key, certificate)
 
-    def issue(self, name: str) -> Path:
-        """A file with a client's certificate and its key."""
+    def issue(self, name: str, address: str | None = None) -> Path:
+        """A file with a certificate and its key; a server's states its address."""
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = self._certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-        certificate = _signed(name, key, str(issuer), self._key, is_ca=False)
+        certificate = _signed(name, key, str(issuer), self._key, is_ca=False, address=address)
         file = self.file.with_name(f"{name}.pem")
         file.write_bytes(
             key.private_bytes(
@@ -56,15 +57,16 @@ def with_certificate(context: ssl.SSLContext, file: Path) -> ssl.SSLContext:
 
 def _signed(
     name: str,
-    key: ec.EllipticCurvePrivateKey,
+    key: PrivateKey,
     issuer: str,
-    issuer_key: ec.EllipticCurvePrivateKey,
+    issuer_key: PrivateKey,
     *,
     is_ca: bool,
+    address: str | None = None,
 ) -> x509.Certificate:
     now = datetime.now(UTC)
     subject, signer = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, one)]) for one in (name, issuer))
-    return (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(signer)
@@ -73,5 +75,8 @@ def _signed(
         .not_valid_before(now - timedelta(hours=1))
         .not_valid_after(now + timedelta(days=1))
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-        .sign(issuer_key, hashes.SHA256())
     )
+    if address is not None:
+        stated = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
+        builder = builder.add_extension(stated, critical=False)
+    return builder.sign(issuer_key, hashes.SHA256())

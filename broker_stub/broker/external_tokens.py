@@ -78,7 +78,10 @@ def check_url(url: str) -> list[str]:
     Raises:
         ServerRefused: keys from there could not be trusted.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = urlsplit("")
     is_local = parts.hostname in ("localhost", "127.0.0.1", "::1")
     if not url.isprintable() or " " in url or len(url) > _LONGEST_URL or not parts.hostname:
         raise ServerRefused("the URL must look like https://my-auth-server.com/.well-known/jwks.json")
@@ -220,7 +223,7 @@ class ExternalServers:
         for url in self._key_sets.keys() - lacking:
             if verified := self._verify_with(url, token, algorithm, kid):
                 return verified
-        await asyncio.gather(*(self._key_sets[url].look_again() for url in lacking))
+        await asyncio.gather(*(self._key_sets[url].look_for(kid) for url in lacking))
         for url in lacking:
             if verified := self._verify_with(url, token, algorithm, kid):
                 return verified

@@ -1,8 +1,8 @@
 """The public keys of one external authorization server (JWKS, RFC 7517): fetched, kept, renewed.
 
-Keys count for an hour. An unknown key id, as after a rotation, makes the set be
-fetched anew, at most once a minute: anybody can make up key ids. While the server
-cannot be reached its last keys go on counting, for a day.
+Keys count for an hour and are renewed after that. An unknown key id, as after a
+rotation, makes the set be fetched anew, at most once a minute: anybody can make up
+key ids. While the server cannot be reached its last keys go on counting, for a day.
 """
 
 import asyncio
@@ -59,6 +59,7 @@ class KeySet:
         self._now = now
         self._keys: dict[str, PublicKey] = {}
         self._fetched_at: float | None = None
+        self._tried_at: float | None = None
         self._asked_at: float | None = None
         self._document = b""
         self._under_way: asyncio.Task[None] | None = None
@@ -74,15 +75,19 @@ class KeySet:
         if self._fetched_at is None:
             return None
         age_s = self._now() - self._fetched_at
-        if age_s >= FRESH_S and self._may_ask():
+        if age_s >= FRESH_S and _is_due(self._tried_at, self._now()):
             self.refresh_later()
         return self._keys.get(kid) if age_s < USABLE_S else None
 
-    async def look_again(self) -> None:
-        """Wait for another look at the server, if one is due or under way."""
-        if self._under_way is None and not self._may_ask():
-            return
-        self.refresh_later()
+    async def look_for(self, kid: str) -> None:
+        """Wait for another look at the server because of an unknown key, if one is due or under way."""
+        if self.find(kid) is not None:
+            return  # it came meanwhile
+        if self._under_way is None:
+            if not _is_due(self._asked_at, self._now()):
+                return
+            self._asked_at = self._now()
+            self.refresh_later()
         if self._under_way is not None:
             await asyncio.wait((self._under_way,))
 
@@ -92,7 +97,7 @@ class KeySet:
         Raises:
             KeysNotFetched: it did not work; the former keys go on counting.
         """
-        self._asked_at = self._now()
+        self._tried_at = self._now()
         document = await self._fetch(self._url)
         if document != self._document:  # equal keys stay the same objects: verified tokens hang on them
             self._keys = read_keys(document, self._url)
@@ -109,9 +114,6 @@ class KeySet:
         if self._under_way is not None:
             self._under_way.cancel()
 
-    def _may_ask(self) -> bool:
-        return self._asked_at is None or self._now() - self._asked_at >= ASK_AGAIN_S
-
     async def _refresh(self) -> None:
         try:
             await self.fetch()
@@ -119,6 +121,10 @@ class KeySet:
             logger.warning("The keys at %s cannot be had: %s.", self._url, error)
         finally:
             self._under_way = None
+
+
+def _is_due(last: float | None, now: float) -> bool:
+    return last is None or now - last >= ASK_AGAIN_S
 
 
 async def fetch_document(url: str) -> bytes:
