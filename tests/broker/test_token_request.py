@@ -1,4 +1,4 @@
-"""The token endpoint as HTTP (C20 to C26, B25)."""
+"""The token endpoint as HTTP: where grant and credentials may stand, and what is refused how."""
 
 import base64
 from collections.abc import AsyncIterator
@@ -24,7 +24,9 @@ async def http() -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
-async def test_c20_c23_basic_and_the_grant_in_the_query(http: httpx.AsyncClient) -> None:
+@pytest.mark.covers("C20", "C23", "B25")
+async def test_basic_and_the_grant_in_the_query(http: httpx.AsyncClient) -> None:
+    """Credentials in the header and the grant in the address give a token that nobody may store."""
     answer = await http.post("/oauth2/token", params=GRANT, auth=GOOD, headers=FORM)
     assert answer.status_code == 200
     assert answer.json() == {"access_token": "token-of-client-1", "token_type": "Bearer", "expires_in": 3600}
@@ -32,12 +34,16 @@ async def test_c20_c23_basic_and_the_grant_in_the_query(http: httpx.AsyncClient)
     assert answer.headers["pragma"] == "no-cache"
 
 
-async def test_c21_the_grant_in_the_body(http: httpx.AsyncClient) -> None:
+@pytest.mark.covers("C21", "B25")
+async def test_the_grant_in_the_body(http: httpx.AsyncClient) -> None:
+    """Credentials in the header and the grant in the form give a token; a scope is ignored."""
     answer = await http.post("/oauth2/token", data={**GRANT, "scope": "anything"}, auth=GOOD)
     assert answer.status_code == 200
 
 
-async def test_c22_credentials_in_the_body(http: httpx.AsyncClient) -> None:
+@pytest.mark.covers("C22")
+async def test_credentials_in_the_body(http: httpx.AsyncClient) -> None:
+    """Grant and credentials all in the form give a token too."""
     form = {**GRANT, "client_id": GOOD[0], "client_secret": GOOD[1]}
     assert (await http.post("/oauth2/token", data=form)).status_code == 200
 
@@ -48,6 +54,7 @@ async def test_a_percent_encoded_basic_header_is_tried_second(http: httpx.AsyncC
     assert answer.status_code == 200
 
 
+@pytest.mark.covers("C24", "B25")
 @pytest.mark.parametrize(
     "headers",
     [
@@ -61,7 +68,8 @@ async def test_a_percent_encoded_basic_header_is_tried_second(http: httpx.AsyncC
         {"Authorization": "Bearer token"},
     ],
 )
-async def test_c24_wrong_or_missing_credentials(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+async def test_wrong_or_missing_credentials(http: httpx.AsyncClient, headers: dict[str, str]) -> None:
+    """Missing, unreadable and wrong credentials and an unknown client all get the same 401."""
     answer = await http.post("/oauth2/token", params=GRANT, headers=headers)
     assert answer.status_code == 401
     assert answer.json()["error"] == "invalid_client"
@@ -69,7 +77,9 @@ async def test_c24_wrong_or_missing_credentials(http: httpx.AsyncClient, headers
     assert answer.headers["cache-control"] == "no-store"
 
 
-async def test_c25_grant_types(http: httpx.AsyncClient) -> None:
+@pytest.mark.covers("C25")
+async def test_grant_types(http: httpx.AsyncClient) -> None:
+    """A missing grant is an invalid request, and any but client credentials is not supported."""
     missing = await http.post("/oauth2/token", auth=GOOD)
     assert (missing.status_code, missing.json()["error"]) == (400, "invalid_request")
     other = await http.post("/oauth2/token", data={"grant_type": "password"}, auth=GOOD)
@@ -80,8 +90,10 @@ async def test_c25_grant_types(http: httpx.AsyncClient) -> None:
     assert same.status_code == 200
 
 
+@pytest.mark.covers("C26")
 @pytest.mark.parametrize("name", ["client_secret", "client_id"])
-async def test_c26_credentials_in_the_query(http: httpx.AsyncClient, name: str) -> None:
+async def test_credentials_in_the_query(http: httpx.AsyncClient, name: str) -> None:
+    """Credentials in the address, where logs keep them, are refused."""
     answer = await http.post("/oauth2/token", params={**GRANT, name: GOOD[1]}, auth=GOOD)
     assert (answer.status_code, answer.json()["error"]) == (400, "invalid_request")
 
