@@ -47,6 +47,7 @@ MAX_INFLIGHT_SCREENSHOTS = 2
 MAX_QUEUED_COMMANDS = 32
 MALFORMED_IN_A_ROW = 3
 FULL_UPDATE_EVERY = 10
+UPDATES_PER_S = 500  # of all agents together, before a broker asks them to speak less often
 
 
 class ChannelError(Exception):
@@ -211,6 +212,23 @@ def reconnect_wait(attempt: int, chance: float) -> float:
         chance: a random number from 0 up to 1.
     """
     return chance * min(30.0, float(2 ** min(attempt, 5)))
+
+
+def least_update_interval(channels: int, present_s: int) -> int:
+    """Seconds that should at least lie between two reports of an agent, so that all fit into a broker.
+
+    Doubles and halves, and falls late: each change is a message to every agent.
+
+    Args:
+        channels: how many agents are connected.
+        present_s: what they were told last; 1 says nothing at all.
+    """
+    least_s = present_s
+    while channels > UPDATES_PER_S * least_s:
+        least_s *= 2
+    while least_s > 1 and channels * 4 < UPDATES_PER_S * least_s:
+        least_s //= 2
+    return least_s
 
 
 class UpdateTurn:

@@ -47,6 +47,7 @@ class SendCancel:
     """Tell the agent that nobody waits for this command any more."""
 
     command_id: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class CommandBook:
 
     max_inflight: int = MAX_INFLIGHT_COMMANDS
     _entries: dict[str, _Entry] = field(default_factory=dict)
-    _cancels: deque[str] = field(default_factory=deque)
+    _cancels: deque[SendCancel] = field(default_factory=deque)
     _is_connected: bool = False
 
     def __len__(self) -> int:
@@ -140,7 +141,7 @@ class CommandBook:
         """Nobody waits for this command any more."""
         entry = self._entries.pop(command_id, None)
         if entry is not None and entry.is_in_flight:
-            self._cancels.append(command_id)
+            self._cancels.append(SendCancel(command_id, entry.kind))
 
     def acknowledge(self, command_id: str) -> None:
         """The agent has taken the command."""
@@ -162,12 +163,12 @@ class CommandBook:
         for entry in [one for one in self._entries.values() if one.deadline <= now]:
             del self._entries[entry.command_id]
             if entry.is_in_flight:
-                self._cancels.append(entry.command_id)
+                self._cancels.append(SendCancel(entry.command_id, entry.kind))
             actions.append(Expire(entry.command_id))
         if not self._is_connected:
             self._cancels.clear()
             return actions
-        actions += [SendCancel(command_id) for command_id in self._cancels]
+        actions += self._cancels
         self._cancels.clear()
         late = [one for one in self._entries.values() if one.stage is _Stage.SENT and one.due <= now]
         if any(entry.sends >= SENDS_WITHOUT_ACK for entry in late):

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from broker_stub.channel import (
     FULL_UPDATE_EVERY,
     RETRY_ELSEWHERE,
+    UPDATES_PER_S,
     Code,
     NotUnderstood,
     UnknownMessage,
     UpdateOrder,
     UpdateTurn,
     common_version,
+    least_update_interval,
     reconnect_wait,
 )
 from broker_stub.channel_messages import (
@@ -332,3 +334,19 @@ def test_one_update_may_be_unanswered_and_only_its_own_answer_counts() -> None:
 def test_a_gap_is_healed_by_one_full_update(updates: list[tuple[int, bool]], accepted: list[bool]) -> None:
     order = UpdateOrder()
     assert [order.accept(seq, is_full=is_full) for seq, is_full in updates] == accepted
+
+
+# ------------------------------------------------------------------ pace of reports
+
+
+def test_many_agents_are_asked_to_speak_less_often_and_few_are_not() -> None:
+    least_s, told = 1, []
+    for channels in [*range(0, 10_001, 10), *range(10_000, -1, -10)]:
+        changed = least_update_interval(channels, least_s)
+        if changed != least_s:
+            told.append((channels, changed))
+        least_s = changed
+        assert channels <= UPDATES_PER_S * least_s, "all reports must fit"
+    up = [(510, 2), (1010, 4), (2010, 8), (4010, 16), (8010, 32)]
+    down = [(3990, 16), (1990, 8), (990, 4), (490, 2), (240, 1)]
+    assert told == up + down, "each change is a message to all of them: it must not come and go"

@@ -95,7 +95,7 @@ def test_at_the_deadline_the_agent_is_told_and_so_is_the_broker() -> None:
     book = connected("a")
     book.due_actions(0.0)
     book.acknowledge("a")
-    assert book.due_actions(60.0) == [Expire("a"), SendCancel("a")]
+    assert book.due_actions(60.0) == [Expire("a"), SendCancel("a", "deleteSession")]
     assert len(book) == 0
     assert book.next_wakeup() is None
 
@@ -112,7 +112,7 @@ def test_a_cancelled_command_is_taken_back_only_if_it_was_sent() -> None:
     book.cancel("a")
     book.cancel("e")
     book.cancel("unknown")
-    assert book.due_actions(1.0) == [SendCancel("a")]
+    assert book.due_actions(1.0) == [SendCancel("a", "deleteSession")]
 
 
 def test_a_busy_agent_gets_the_command_again_later_and_that_counts_as_no_resend() -> None:

@@ -46,7 +46,7 @@ class Pace:
     """How often an agent speaks, in seconds; a change holds from the next report on.
 
     Attributes:
-        update_interval_s: Between two updates of the server block.
+        update_interval_s: Between two updates of the server block, as the administrator wants it.
         ping_interval_s: Between two pings of the channel.
     """
 
@@ -110,6 +110,7 @@ class Conversation:
         self._sessions_turn = UpdateTurn()
         self._is_server_due = False
         self._is_sessions_due = False
+        self._least_interval_s = 1
 
     async def greet(self, server: dict[str, Any]) -> None:
         """Say hello with full state and take in the answer.
@@ -138,6 +139,7 @@ class Conversation:
         server_id = self._identity.server_id
         logger.info("The broker accepted server %s, channel %s.", server_id, body.get("channelId"))
         self._chunk_bytes = body.get("chunkBytes") or channel.CHUNK_BYTES
+        self._execution.limit(body.get("maxInflightCommands") or channel.MAX_INFLIGHT_COMMANDS)
         for command_id in body.get("forgetCommands") or ():
             await self._execution.forget(command_id)
         for session_id in body.get("orphanSessions") or ():
@@ -216,12 +218,12 @@ class Conversation:
             case Name.SERVER_UPDATE_RESPONSE:
                 self._note_answer(self._server_turn, body)
                 if self._is_server_due or self._server_turn.is_full_wanted:
-                    await self._send_server()
+                    self._report_soon()
             case Name.SESSIONS_UPDATE_RESPONSE:
                 _log_answer(message)
                 self._note_answer(self._sessions_turn, body)
                 if self._is_sessions_due or self._sessions_turn.is_full_wanted:
-                    await self._send_sessions()
+                    self._report_soon()
             case Name.COMMAND_REQUEST:
                 ack, former_result = await self._execution.take(body)
                 await self._send(Name.COMMAND_ACK, ack)
@@ -232,7 +234,9 @@ class Conversation:
             case Name.COMMAND_RESULT_ACK:
                 await self._execution.forget(body["commandId"])
             case Name.REFRESH_REQUEST:
-                await self._refresh(body["what"])
+                self._refresh(body["what"])
+            case Name.FLOW_CONTROL:
+                self._slow_down(body)
             case Name.BROKER_GOODBYE:
                 after_s = (body.get("reconnectAfterMs") or 0) / 1000
                 raise Goodbye(body["reason"], after_s)
@@ -243,14 +247,28 @@ class Conversation:
         needs_full = bool(body.get("needFull")) or not body["result"]["success"]
         turn.answer(body["seq"], needs_full=needs_full)
 
-    async def _refresh(self, what: str) -> None:
+    def _refresh(self, what: str) -> None:
         if what in ("server", "all"):
             self._server_turn.request_full()
-            await self._send_server()
         if what in ("sessions", "all"):
             self._sessions_turn.request_full()
-            await self._watch.look()
-            await self._send_sessions()
+        self._report_soon()
+
+    def _slow_down(self, body: dict[str, Any]) -> None:
+        """Speak less often, or more often again, and do less at once: the broker knows how many we are."""
+        if most := body.get("maxInflightCommands"):
+            self._execution.limit(most)
+        if least_s := body.get("minUpdateIntervalSeconds"):
+            self._least_interval_s = least_s
+            self._report_soon()  # the next report was planned before
+
+    def _report_soon(self) -> None:
+        """Have the reporter look and speak; whoever reads the channel must never wait for the host."""
+        self._backend.changed.set()
+
+    @property
+    def _interval_s(self) -> int:
+        return max(self._pace.update_interval_s, self._least_interval_s)
 
     # -------------------------------------------------------------- what the agent says
 
@@ -259,9 +277,10 @@ class Conversation:
         changed = self._backend.changed
         clock = asyncio.get_running_loop().time
         # Agents of one process that start together must not report together for ever.
-        due_at = clock() + self._pace.update_interval_s * self._chance()
+        due_at = clock() + self._interval_s * self._chance()
         try:
             while True:
+                due_at = min(due_at, clock() + self._interval_s)
                 wait_s = due_at - clock()
                 if self._watch.has_failed_look:
                     wait_s = min(wait_s, _LOOK_AGAIN_S)
@@ -273,10 +292,12 @@ class Conversation:
                 was_healthy = self._watch.is_healthy
                 changed.clear()
                 await self._watch.look()
-                if is_due or was_healthy != self._watch.is_healthy:
-                    due_at = clock() + self._pace.update_interval_s
+                if is_due:
+                    due_at = clock() + self._interval_s
+                is_new = was_healthy != self._watch.is_healthy
+                if is_due or is_new or self._is_server_due or self._server_turn.is_full_wanted:
                     await self._send_server()
-                await self._send_sessions(is_due=is_due)
+                await self._send_sessions(is_due=is_due or self._is_sessions_due)
         except ConnectionClosed:
             return  # whoever reads the channel notices too, and knows why
 

@@ -16,6 +16,7 @@ from typing import Any
 
 from broker_stub.agent.backend import Backend, BackendError, Failure, ImageFormat, SessionSpec
 from broker_stub.agent.journal import Entry, Journal
+from broker_stub.agent.places import Places
 from broker_stub.agent.watch import Watch, session_object
 from broker_stub.channel import MAX_INFLIGHT_COMMANDS, MAX_QUEUED_COMMANDS, Code, CommandKind, NotUnderstood
 from broker_stub.channel_messages import read_payload, wire_time
@@ -65,10 +66,14 @@ class Execution:
         self._now = now
         self._running: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
-        self._places = asyncio.Semaphore(MAX_INFLIGHT_COMMANDS)
+        self._places = Places(MAX_INFLIGHT_COMMANDS)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._starting: dict[str, tuple[str, SessionType]] = {}
         self.deliver: Deliver = _nowhere
+
+    def limit(self, most: int) -> None:
+        """Carry out no more than so many commands at once; what runs already goes on."""
+        self._places.most = most
 
     def open_commands(self) -> list[dict[str, str]]:
         """The `openCommands` of a hello."""

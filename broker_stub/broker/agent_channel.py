@@ -9,6 +9,7 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
@@ -32,6 +33,7 @@ from broker_stub.channel import (
     MALFORMED_IN_A_ROW,
     MAX_INFLIGHT_COMMANDS,
     MAX_MESSAGE_BYTES,
+    REPEATABLE,
     CloseCode,
     Code,
     NotUnderstood,
@@ -85,11 +87,19 @@ class Closed(Exception):  # noqa: N818  named by what happened
         self.reason = reason
 
 
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Tell the agent how many seconds shall at least lie between two of its reports."""
+
+    least_interval_s: int
+
+
 class Exchange(Protocol):
     """What a channel needs of the listener it belongs to."""
 
     hello_places: asyncio.Semaphore
     broker_id: str
+    least_interval_s: int
 
     def opened(self, channel: "AgentChannel", superseded: str | None) -> CommandBook:
         """A hello was accepted; the book of the server's commands."""
@@ -134,6 +144,9 @@ class AgentChannel:
         self._task: asyncio.Task[Any] | None = None
         self._pump_task: asyncio.Task[None] | None = None
         self._pump_timer: asyncio.TimerHandle | None = None
+        self._own_interval_s = 1
+        self._interval_s = 1
+        self._pace_due: Pace | None = None
 
     # -------------------------------------------------------------- life
 
@@ -261,10 +274,19 @@ class AgentChannel:
             "forgetCommands": answer.forget_commands,
         }
         await self._send(Name.AGENT_HELLO_RESPONSE, body, hello.request_id)
+        self._own_interval_s = self._interval_s = hello.body.get("updateIntervalSeconds") or 1
         known = {one["commandId"]: one["state"] for one in hello.body.get("openCommands") or ()}
         book.connect(known)
         self._book = book
+        self.pace(self._exchange.least_interval_s)
         self.pump()
+
+    def pace(self, least_s: int) -> None:
+        """Tell the agent to let so many seconds pass between two reports, if it does not do so anyway."""
+        wanted_s = max(least_s, self._own_interval_s)
+        if self._book is not None and wanted_s != self._interval_s:
+            self._interval_s, self._pace_due = wanted_s, Pace(least_s)
+            self.pump()
 
     # -------------------------------------------------------------- what the agent says
 
@@ -354,7 +376,7 @@ class AgentChannel:
     async def _pump(self) -> None:
         assert self._book is not None  # noqa: S101  pump() has looked
         try:
-            while actions := self._book.due_actions(self._clock()):
+            while actions := self._due(self._book):
                 for action in actions:
                     async with asyncio.timeout(_SEND_WITHIN_S):
                         await self._act(action)
@@ -368,6 +390,10 @@ class AgentChannel:
             self._abandon()
             return
         self._wake_at(self._book.next_wakeup())
+
+    def _due(self, book: CommandBook) -> list[object]:
+        pace, self._pace_due = self._pace_due, None
+        return [*([pace] if pace else []), *book.due_actions(self._clock())]
 
     async def _act(self, action: object) -> None:
         match action:
@@ -384,9 +410,14 @@ class AgentChannel:
                 )
             case SendCancel():
                 await self._send(Name.COMMAND_CANCEL_REQUEST, {"commandId": action.command_id})
+                if action.kind not in REPEATABLE:
+                    # Nobody knows what became of the session: have the agent look.
+                    await self._send(Name.REFRESH_REQUEST, {"what": "sessions"})
             case Expire():
                 if not self._exchange.is_asked(action.command_id):  # whoever asked looks at the clock too
                     self._coordinator.apply(CommandExpired(action.command_id))
+            case Pace():
+                await self._send(Name.FLOW_CONTROL, {"minUpdateIntervalSeconds": action.least_interval_s})
             case GiveUpChannel():
                 await self.close(CloseCode.NO_ACK, "commands are not acknowledged")
 

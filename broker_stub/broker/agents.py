@@ -21,7 +21,7 @@ from starlette.websockets import WebSocket
 from broker_stub.broker.agent_channel import AgentChannel
 from broker_stub.broker.agent_endpoints import AgentEndpoints
 from broker_stub.broker.coordinator import Coordinator
-from broker_stub.broker.events import CancelCommand, Command, SendCommand
+from broker_stub.broker.events import CancelCommand, Command, ReportsPaced, SendCommand
 from broker_stub.broker.oauth import Tokens
 from broker_stub.channel import (
     CHANNEL_PATH,
@@ -32,6 +32,7 @@ from broker_stub.channel import (
     Code,
     CommandKind,
     TimedOut,
+    least_update_interval,
 )
 from broker_stub.channel_commands import CommandBook, CommandResult
 
@@ -78,6 +79,7 @@ class AgentChannels:
         self._books: dict[str, CommandBook] = {}
         self._asked: dict[str, tuple[str, asyncio.Future[CommandResult]]] = {}
         self._farewells: set[asyncio.Task[None]] = set()
+        self.least_interval_s = 1
         self.hello_places = asyncio.Semaphore(_HELLOS_AT_ONCE)
         self.broker_id = str(uuid.uuid4())
         endpoints = AgentEndpoints(tokens, coordinator.registry, self._unhealthy_reason, clock)
@@ -165,7 +167,19 @@ class AgentChannels:
         if former is not None:
             former.step_down()
             self._in_background(former.close(CloseCode.SUPERSEDED, "a newer channel took over"))
+        self._pace_reports()
         return self._book(channel.server_id)
+
+    def _pace_reports(self) -> None:
+        """Ask all agents to speak less often while there are very many of them."""
+        least_s = least_update_interval(len(self._channels), self.least_interval_s)
+        if least_s == self.least_interval_s:
+            return
+        logger.info("%d agents: at least %d s between two reports of one.", len(self._channels), least_s)
+        self.least_interval_s = least_s
+        self._coordinator.apply(ReportsPaced(least_s))
+        for channel in self._channels.values():
+            channel.pace(least_s)
 
     def is_asked(self, command_id: str) -> bool:
         """Whether somebody in this process waits for the command's result."""
@@ -221,6 +235,7 @@ class AgentChannels:
         if not server_id or self._channels.get(server_id) is not channel:
             return
         del self._channels[server_id]
+        self._pace_reports()
         lost = AgentUnreachable(f"The channel to the agent of server {server_id} was lost.")
         for asked_server, future in self._asked.values():
             if asked_server == server_id and not future.done():

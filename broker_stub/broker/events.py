@@ -133,6 +133,13 @@ class SessionsReported:
 
 
 @dataclass(frozen=True, slots=True)
+class ReportsPaced:
+    """All agents are being told to let at least so many seconds pass between two reports."""
+
+    least_interval_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class CommandFinished:
     """A `commandResult`, with its chunks put together."""
 
@@ -167,6 +174,7 @@ Event = (
     | AgentDisconnected
     | ServerReported
     | SessionsReported
+    | ReportsPaced
     | CommandFinished
     | CommandExpired
     | ClockAdvanced

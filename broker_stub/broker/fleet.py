@@ -106,6 +106,8 @@ class Fleet:
         """Servers that are gone but were closed, with the time they were last seen."""
         self.placement = Placement(self.servers)
         self.queue = Queue()
+        self.least_update_interval_s = 0.0
+        """What agents were told not to go below, whatever interval they said they keep."""
         self.is_queue_due = False
         """Something happened that the queue waits for."""
         self._timers: list[tuple[datetime, int, str, str]] = []

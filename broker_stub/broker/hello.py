@@ -6,13 +6,13 @@ A hello carries full state, so it settles a server at once (agent, 5.5 rule 8 an
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from broker_stub.broker.deletion import UNHEALTHY
 from broker_stub.broker.events import AgentConnected, HelloAnswer
 from broker_stub.broker.fleet import Fleet
-from broker_stub.broker.observation import SILENT_INTERVALS, lose_sight, take_sessions, watch
+from broker_stub.broker.observation import longest_silence, lose_sight, take_sessions, watch
 from broker_stub.broker.server import ServerRecord, server_row
 from broker_stub.channel import CloseCode
 from broker_stub.channel_messages import without_nulls
@@ -111,7 +111,7 @@ def _greet(fleet: Fleet, server: ServerRecord, event: AgentConnected, now: datet
     fleet.set_block(server, block)
     if server_row(server) != before:
         fleet.touch_server(server)
-    watch(fleet, server, now + timedelta(seconds=SILENT_INTERVALS * server.update_interval_s))
+    watch(fleet, server, now + longest_silence(fleet, server))
 
 
 def _compare_commands(

@@ -72,8 +72,20 @@ def _lost_at(fleet: Fleet, server: ServerRecord, started_at: datetime) -> dateti
         return started_at + timedelta(seconds=fleet.rules.startup_grace_s)
     if server.channel_id is None and server.disconnected_at is not None:
         return server.disconnected_at + timedelta(seconds=fleet.rules.agent_loss_grace_s)
-    silence = timedelta(seconds=SILENT_INTERVALS * server.update_interval_s)
-    return (server.last_report_at or started_at) + silence
+    return (server.last_report_at or started_at) + longest_silence(fleet, server)
+
+
+def longest_silence(fleet: Fleet, server: ServerRecord) -> timedelta:
+    """How long an agent may say nothing before it counts as lost."""
+    return timedelta(seconds=SILENT_INTERVALS * max(server.update_interval_s, fleet.least_update_interval_s))
+
+
+def pace_reports(fleet: Fleet, least_interval_s: float, now: datetime) -> None:
+    """Agents are told to speak less often, or more often again: their silence means something else now."""
+    fleet.least_update_interval_s = least_interval_s
+    for server in fleet.servers.values():
+        if server.is_reachable and server.channel_id is not None:
+            watch(fleet, server, now + longest_silence(fleet, server))
 
 
 def lose_agent(fleet: Fleet, server: ServerRecord, now: datetime) -> None:
@@ -103,8 +115,7 @@ def hear(fleet: Fleet, server: ServerRecord, now: datetime) -> None:
         server.unreachable_since = None
         fleet.touch_server(server, save=False)
         fleet.is_queue_due = True
-        look_at = now + timedelta(seconds=SILENT_INTERVALS * server.update_interval_s)
-        watch(fleet, server, look_at)
+        watch(fleet, server, now + longest_silence(fleet, server))
 
 
 def set_health(fleet: Fleet, server: ServerRecord, *, is_healthy: bool) -> None:

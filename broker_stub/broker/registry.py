@@ -28,6 +28,7 @@ from broker_stub.broker.events import (
     Page,
     PermissionsUpdateRequested,
     Refused,
+    ReportsPaced,
     Rules,
     ServerClosingRequested,
     ServerOpeningRequested,
@@ -161,6 +162,8 @@ class Registry:
                 return observation.disconnected(fleet, event, now)
             case CommandExpired(command_id):
                 return self._look_at("command", command_id, now)
+            case ReportsPaced(least_interval_s):
+                return observation.pace_reports(fleet, least_interval_s, now)
 
     def _open_server(self, server_id: str | None) -> Accepted | Refused:
         server, refused = self._named_server(server_id)

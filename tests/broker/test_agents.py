@@ -13,6 +13,7 @@ import pytest
 from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from broker_stub import channel
 from broker_stub.broker import agent_channel
 from broker_stub.broker.agent_channel import AgentChannel
 from broker_stub.channel import CHUNK_BYTES
@@ -434,7 +435,42 @@ async def test_pieces_that_make_no_result_are_complained_about(broker: RunningBr
         assert "No luck." in refused[0]["FailureReason"]
 
 
+async def test_a_command_without_a_result_makes_the_broker_look_at_the_host(tmp_path: Path) -> None:
+    async with (
+        running_broker(tmp_path, rules={"create_deadline_s": 0.3}) as broker,
+        raw_agent(broker) as agent,
+    ):
+        await agent.greet()
+        (session_id,) = await create(broker, DisableRetryOnFailure=True)
+        command = await agent.take_command()
+        cancel = await agent.hear(Name.COMMAND_CANCEL_REQUEST)
+        assert cancel.body["commandId"] == command["commandId"]
+        assert (await agent.hear(Name.REFRESH_REQUEST)).body["what"] == "sessions"
+        # The session was made after all; the broker gave it up, and takes it away.
+        found = session(session_id)
+        await agent.say(Name.SESSIONS_UPDATE_REQUEST, seq=1, mode="full", healthy=True, changed=[found])
+        orphan = await agent.take_command()
+        assert (orphan["kind"], orphan["payload"]["sessionId"]) == ("deleteSession", session_id)
+
+
 # ------------------------------------------------------------------ too much at once
+
+
+async def test_more_agents_than_fit_are_asked_to_speak_less_often(
+    broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "UPDATES_PER_S", 1)
+    async with raw_agent(broker) as first, raw_agent(broker) as calm, raw_agent(broker) as third:
+        await first.greet("a", updateIntervalSeconds=1)
+        await calm.greet("b", updateIntervalSeconds=30)
+        told = [await first.hear(Name.FLOW_CONTROL)]
+        await third.greet("c", updateIntervalSeconds=1)
+        told += [await first.hear(Name.FLOW_CONTROL), await third.hear(Name.FLOW_CONTROL)]
+        assert [one.body["minUpdateIntervalSeconds"] for one in told] == [2, 4, 4]
+        await calm.say(Name.SERVER_UPDATE_REQUEST, seq=1, mode="delta", server={})
+        assert (
+            await calm.hear()
+        ).name == Name.SERVER_UPDATE_RESPONSE  # who speaks little anyway is left alone
 
 
 async def test_more_hellos_than_can_be_worked_on_are_asked_to_come_later(
@@ -469,8 +505,8 @@ async def test_an_agent_that_does_not_read_is_given_up(
     socket = WebSocket({"type": "websocket"}, frames.get, send)
     await socket.accept()
     agents = broker.broker.agents
-    channel = AgentChannel(socket, broker.broker.coordinator, agents, time.monotonic)
-    served = asyncio.create_task(channel.serve())
+    silent = AgentChannel(socket, broker.broker.coordinator, agents, time.monotonic)
+    served = asyncio.create_task(silent.serve())
 
     async def is_there() -> bool:
         return bool(await servers(broker))

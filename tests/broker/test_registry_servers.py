@@ -11,6 +11,7 @@ from broker_stub.broker.events import (
     HelloAnswer,
     Refused,
     ReportAnswer,
+    ReportsPaced,
     ServerReported,
     SessionsReported,
 )
@@ -124,6 +125,23 @@ def test_an_agent_that_is_silent_for_three_intervals_is_lost_until_it_speaks() -
     scene.wait(30)
     assert scene.availability() == "UNREACHABLE_AGENT"
     scene.check()
+
+
+def test_an_agent_that_was_asked_to_speak_less_often_is_not_lost_for_it() -> None:
+    scene = Scene()
+    scene.hello(updateIntervalSeconds=10)
+    scene.handle(ReportsPaced(60.0))
+    scene.wait(179)
+    assert scene.availability() == "AVAILABLE"
+    scene.wait(2)
+    assert scene.availability() == "UNREACHABLE_AGENT"
+    scene.reports_sessions("s1", full=False)
+    scene.handle(ReportsPaced(1.0))
+    scene.wait(29)
+    assert scene.availability() == "AVAILABLE"
+    scene.reports_sessions("s1", full=False)
+    scene.wait(60)
+    assert scene.availability() == "UNREACHABLE_AGENT"
 
 
 def test_a_lost_server_goes_with_its_sessions_after_its_time() -> None:
