@@ -44,7 +44,7 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a command the option that names the configuration file."""
     return click.option(
         "--config",
-        type=click.Path(path_type=Path),
+        type=click.Path(path_type=Path, readable=False),  # whether it can be read is said in our words
         envvar=CONFIG_VARIABLE,
         help="The broker's properties file.",
     )(command)
@@ -85,7 +85,7 @@ def ask_broker(config: Path | None, method: str, path: str, asked: Any = None) -
     not_running = f"the broker is not running (no answer on {socket_file})"
     try:
         with short_path(socket_file) as name, httpx.Client(transport=httpx.HTTPTransport(uds=name)) as client:
-            response = client.request(method, f"http://broker{path}", json=asked)
+            response = client.request(method, f"http://broker{path}", json=asked, headers=_names_itself())
     except (FileNotFoundError, ListenError):
         fail(not_running, ExitCode.UNREACHABLE)
     except PermissionError:
@@ -98,11 +98,19 @@ def ask_broker(config: Path | None, method: str, path: str, asked: Any = None) -
         fail(not_running, ExitCode.UNREACHABLE)
     if response.is_success:
         return response
+    if response.status_code == httpx.codes.FORBIDDEN:
+        fail(f"you may not use {socket_file}; run as root or the service user", ExitCode.NOT_PERMITTED)
     try:
         sentence = str(response.json()["error"])
     except (ValueError, KeyError):
         sentence = f"the broker answered {response.status_code}"
     fail(sentence, ExitCode.REFUSED)
+
+
+def _names_itself() -> dict[str, str]:
+    """The command's name, for the broker's audit trail."""
+    context = click.get_current_context(silent=True)
+    return {"X-Command": context.info_name} if context is not None and context.info_name else {}
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -115,10 +123,18 @@ def settings_for_administration(config: Path | None) -> "Settings":
     """The settings of the broker that is to be asked; without a file those of a plain installation."""
     from broker_stub.broker.settings_file import DEFAULT_FILE, SettingsError, load_file, load_values
 
+    file = config or DEFAULT_FILE
     try:
-        if config is None and not DEFAULT_FILE.exists():
+        if config is None and not file.exists():
             return load_values({}).settings
-        return load_file(config or DEFAULT_FILE, allow_insecure=True).settings
+        with file.open("rb"):
+            pass
+    except PermissionError:
+        fail(f"you may not read {file}; run as root or the service user", ExitCode.NOT_PERMITTED)
+    except OSError:
+        pass  # said in full below
+    try:
+        return load_file(file, allow_insecure=True).settings
     except SettingsError as error:
         for problem in error.problems:
             click.echo(f"error: {problem}", err=True)

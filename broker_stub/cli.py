@@ -44,25 +44,29 @@ for command in TRUST_COMMANDS:
 )
 def start(config: Path | None, ready_fd: int | None, allow_insecure_config: bool) -> None:
     """Run the broker in the foreground until SIGTERM or SIGINT."""
+    from broker_stub.broker import logs
     from broker_stub.broker.coordinator import utc_now
     from broker_stub.broker.key_stores import problems_of
     from broker_stub.broker.process import run
     from broker_stub.broker.service import prepare_working_path
-    from broker_stub.broker.settings_file import DEFAULT_FILE, SettingsError, load_file
+    from broker_stub.broker.settings_file import DEFAULT_FILE, Loaded, SettingsError, load_file
 
-    try:
-        loaded = load_file(
+    def read() -> Loaded:
+        return load_file(
             config or DEFAULT_FILE, allow_insecure_config, lambda values: problems_of(values, utc_now())
         )
+
+    try:
+        loaded = read()
         prepare_working_path(loaded.settings.files.working_path)
     except SettingsError as error:
         for problem in error.problems:
             click.echo(f"error: {problem}", err=True)
         sys.exit(ExitCode.CONFIGURATION)
-    _log_to_stderr(loaded.settings.running.log_level)
+    logs.log_to(loaded.settings.running)
     for warning in loaded.warnings:
-        logging.getLogger(__name__).warning(warning)
-    sys.exit(run(loaded.settings, ready_fd))
+        logging.getLogger(__name__).warning("%s", warning)
+    sys.exit(run(loaded.settings, ready_fd, read))
 
 
 @broker_main.command("register-api-client")
@@ -99,14 +103,3 @@ def unregister_api_client(client_id: str, config: Path | None) -> None:
     """Refuse an API client and its tokens from now on."""
     ask_broker(config, "DELETE", f"/api-clients/{quote(client_id, safe='')}")
     click.echo("Client ID unregistered.")
-
-
-def _log_to_stderr(level: str) -> None:
-    from broker_stub.log_lines import LogLines
-
-    output = logging.StreamHandler(sys.stderr)
-    output.setFormatter(LogLines("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=level.upper(), handlers=[output])
-    # uvicorn tells of every start and stop, httpx of every request.
-    for noisy in ("uvicorn", "httpx"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLogger().level))

@@ -6,18 +6,18 @@ the words matter. What would write secrets or noise is kept quiet here.
 
 import logging
 import time
-from logging.handlers import RotatingFileHandler
 
 from broker_stub.agent.settings import LogSection
+from broker_stub.log_files import DAILY, HOURLY, NEVER, LogFile
 from broker_stub.log_lines import LogLines
 
 _KEPT_FILES = 9
-_FORMATS = {"hourly": "%Y%m%d%H", "daily": "%Y%m%d", "never": ""}
+_PERIODS = {"hourly": HOURLY, "daily": DAILY, "never": NEVER}
 _QUIET = ("httpx", "httpcore", "websockets", "asyncio", "PIL")
 
 
-class AgentLog(RotatingFileHandler):
-    """A log file that is set aside when it is large enough, or when an hour or day has passed.
+class AgentLog(LogFile):
+    """The agent's log file.
 
     Args:
         settings: Where it is, when it is begun anew, how many old ones are kept.
@@ -27,29 +27,17 @@ class AgentLog(RotatingFileHandler):
     """
 
     def __init__(self, settings: LogSection) -> None:
-        settings.directory.mkdir(parents=True, exist_ok=True)
         rule = settings.rotation
-        kept = rule if isinstance(rule, int) else _KEPT_FILES
-        self._period_format = "" if isinstance(rule, int) else _FORMATS[rule]
-        path = settings.directory / "agent.log"
-        begun_at = path.stat().st_mtime if path.exists() else time.time()
-        super().__init__(path, maxBytes=settings.max_file_size, backupCount=kept, encoding="utf-8")
-        self._period = self._period_of(begun_at)
+        super().__init__(
+            settings.directory / "agent.log",
+            period=NEVER if isinstance(rule, int) else _PERIODS[rule],
+            max_bytes=settings.max_file_size,
+            kept=rule if isinstance(rule, int) else _KEPT_FILES,
+        )
         formatter = LogLines("%(asctime)s.%(msecs)03dZ %(levelname)s %(name)s: %(message)s")
         formatter.converter = time.gmtime
         formatter.datefmt = "%Y-%m-%dT%H:%M:%S"
         self.setFormatter(formatter)
-
-    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802  the standard library's name
-        """Whether this line begins a new file."""
-        period = self._period_of(record.created)
-        if period != self._period:
-            self._period = period
-            return True
-        return bool(super().shouldRollover(record))
-
-    def _period_of(self, moment: float) -> str:
-        return time.strftime(self._period_format, time.gmtime(moment))
 
 
 def log_to_file(settings: LogSection) -> None:

@@ -4,7 +4,6 @@ Whoever may open the socket file (mode 0600, in the working path) may do
 everything here. The printed texts are the command's, in `broker_stub.cli`.
 """
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +13,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from broker_stub.broker import audit
 from broker_stub.broker.clients import DuplicateName, UnknownClient
 from broker_stub.broker.oauth import Tokens
 from broker_stub.broker.store import StoreUnavailable
-
-audit = logging.getLogger("broker_stub.audit")
 
 LONGEST_NAME = 256
 
@@ -33,7 +31,7 @@ def admin_app(tokens: Tokens, more_routes: Sequence[Route] = ()) -> Starlette:
 
     Args:
         tokens: API clients.
-        more_routes: What other modules answer, see `admin_trust`.
+        more_routes: What other modules answer, see `admin_trust` and `admin_service`.
     """
 
     async def register(request: Request) -> Response:
@@ -45,7 +43,7 @@ def admin_app(tokens: Tokens, more_routes: Sequence[Route] = ()) -> Starlette:
             client_id, secret = await tokens.register_client(name, bool(asked.get("allowDuplicateName")))
         except DuplicateName:
             return JSONResponse({"error": f'an active API client named "{name}" exists'}, 409)
-        audit.info("API client %s registered", client_id)
+        audit.note(client=client_id)
         return JSONResponse({"clientId": client_id, "clientPassword": secret}, 201)
 
     async def describe(_request: Request) -> Response:
@@ -62,7 +60,7 @@ def admin_app(tokens: Tokens, more_routes: Sequence[Route] = ()) -> Starlette:
             await tokens.clients.unregister(client_id)
         except UnknownClient:
             return JSONResponse({"error": f"no API client with id {client_id}"}, 404)
-        audit.info("API client %s unregistered", client_id)
+        audit.note(client=client_id)
         return Response(status_code=204)
 
     async def store_trouble(_request: Request, _error: Exception) -> Response:

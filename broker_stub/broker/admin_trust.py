@@ -4,7 +4,6 @@ The commands are in `broker_stub.trust_commands`; access to the socket is checke
 before anything here is asked.
 """
 
-import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from broker_stub.broker import audit
 from broker_stub.broker.clients import UnknownClient
 from broker_stub.broker.dns_names import DnsNames, MappingsRefused, read_mappings
 from broker_stub.broker.external_tokens import ExternalServers, ServerRefused, UnknownServer, check_url
@@ -19,8 +19,6 @@ from broker_stub.broker.key_sets import KeysNotFetched
 from broker_stub.broker.oauth import Tokens, utc_now
 from broker_stub.broker.statements import ACTIVE, UnknownStatement
 from broker_stub.broker.store import DnsMapping
-
-audit = logging.getLogger("broker_stub.audit")
 
 _DONE = 204
 
@@ -56,7 +54,7 @@ def _server_routes(external: ExternalServers) -> Sequence[Route]:
             return _refused(str(refused), 400)
         except KeysNotFetched as error:
             return _refused(f"the keys at {url} cannot be had: {error}", 400)
-        audit.info("Authorization server %s registered", url)
+        audit.note(url=url)
         return JSONResponse({"warnings": warnings}, 201)
 
     async def describe(_request: Request) -> Response:
@@ -68,7 +66,7 @@ def _server_routes(external: ExternalServers) -> Sequence[Route]:
             await external.unregister(url)
         except UnknownServer:
             return _refused(f"no authorization server with the URL {url}", 404)
-        audit.info("Authorization server %s unregistered", url)
+        audit.note(url=url)
         return Response(status_code=_DONE)
 
     return _routes("/auth-servers", POST=register, GET=describe, DELETE=unregister)
@@ -79,12 +77,10 @@ def _agent_routes(tokens: Tokens, close_agent: Callable[[str], None]) -> Sequenc
 
     async def renew_keys(request: Request) -> Response:
         await tokens.renew_access_keys(int((await request.json()).get("graceSeconds", 0)))
-        audit.info("Keys of access tokens renewed")
         return Response(status_code=_DONE)
 
     async def generate(_request: Request) -> Response:
         text = await statements.generate()
-        audit.info("Software statement generated")
         return JSONResponse({"softwareStatement": text}, 201)
 
     async def describe_statements(_request: Request) -> Response:
@@ -104,7 +100,6 @@ def _agent_routes(tokens: Tokens, close_agent: Callable[[str], None]) -> Sequenc
             await statements.deactivate(str((await request.json()).get("softwareStatement", "")))
         except UnknownStatement:
             return _refused("no such software statement", 404)
-        audit.info("Software statement deactivated")
         return Response(status_code=_DONE)
 
     async def describe_agents(_request: Request) -> Response:
@@ -122,7 +117,7 @@ def _agent_routes(tokens: Tokens, close_agent: Callable[[str], None]) -> Sequenc
         except UnknownClient:
             return _refused(f"no agent client with id {client_id}", 404)
         close_agent(client_id)
-        audit.info("Agent client %s unregistered", client_id)
+        audit.note(client=client_id)
         return Response(status_code=_DONE)
 
     return [
@@ -141,7 +136,7 @@ def _name_routes(names: DnsNames) -> Sequence[Route]:
         except MappingsRefused as refused:
             return _refused(f"nothing was loaded: {refused}", 400)
         await names.register(found.mappings, replace=bool(asked.get("replace")))
-        audit.info("%d DNS mappings registered", len(found.mappings))
+        audit.note(mappings=len(found.mappings))
         return JSONResponse({"count": len(found.mappings), "warnings": found.warnings}, 201)
 
     async def describe(_request: Request) -> Response:

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from broker_stub.broker import audit
 from broker_stub.broker.events import Ambiguous
 from broker_stub.broker.oauth import ConnectionRefused, StatementRefused, Tokens
 from broker_stub.broker.registry import Registry
@@ -27,8 +28,6 @@ from broker_stub.broker.token_request import token_endpoint
 from broker_stub.channel import REGISTER_PATH, TOKEN_PATH
 
 logger = logging.getLogger(__name__)
-audit = logging.getLogger("broker_stub.audit")
-
 _LONGEST_BODY = 16 * 1024
 _LONGEST_NAME = 256
 _LONGEST_ADDRESS = 64
@@ -131,11 +130,10 @@ class AgentEndpoints:
             )
         except StatementRefused as error:
             self._failures.note(caller)
-            audit.info("Registration of an agent from %s refused", caller)
             return _registration_error("invalid_software_statement", str(error))
         except StoreUnavailable:
             return _registration_error("temporarily_unavailable", "The database cannot be written.", 503, 5)
-        audit.info("Agent client %s registered from %s", client_id, caller)
+        audit.note_actor(client_id)
         answer = {
             "client_id": client_id,
             "client_secret": secret,

@@ -144,9 +144,13 @@ class AgentChannels:
             book.cancel(command_id)
             channel.pump()
 
+    def refuse_new(self) -> None:
+        """Take no new channels; those that are open go on."""
+        self._is_stopping = True
+
     def close_all(self, reason: str) -> None:
         """Ask every agent to come back, spread over a time that fits their number, and take no new ones."""
-        self._is_stopping = True
+        self.refuse_new()
         after_ms = _RETURN_AT_LEAST_MS + _RETURN_PER_AGENT_MS * len(self._channels)
         for channel in list(self._channels.values()):
             self._in_background(channel.say_goodbye(reason, min(after_ms, _RETURN_AT_MOST_MS)))

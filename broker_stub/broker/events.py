@@ -46,6 +46,13 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
+class RulesChanged:
+    """The administrator changed settings. Result: nothing."""
+
+    rules: Rules
+
+
+@dataclass(frozen=True, slots=True)
 class SessionRequested:
     """One item of CreateSessions. Result: `Accepted` with `session`, or `Refused`."""
 
@@ -178,6 +185,7 @@ Event = (
     | CommandFinished
     | CommandExpired
     | ClockAdvanced
+    | RulesChanged
 )
 
 

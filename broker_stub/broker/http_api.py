@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from broker_stub.broker import live_stream
+from broker_stub.broker import audit, live_stream
 from broker_stub.broker.external_tokens import ExternalServers
 from broker_stub.broker.live_stream import LiveStream
 from broker_stub.broker.oauth import Tokens
@@ -42,7 +42,6 @@ from dcvtui.api.models import (
 )
 
 logger = logging.getLogger(__name__)
-audit = logging.getLogger("broker_stub.audit")
 
 MOST_BODY_BYTES = 1024 * 1024
 MOST_ITEMS = 1000
@@ -148,8 +147,15 @@ class HttpApi:
         if rules.issues_tokens:
             endpoint = token_endpoint(tokens.clients.check, tokens.issue_access)
             self._open_routes["/oauth2/token"] = ("POST", endpoint)
+        self.change_rules(rules)
+
+    def change_rules(self, rules: ApiRules) -> None:
+        """Take other rules; whether tokens are issued stays as it was."""
+        self._rules = rules
         if rules.definition is not None:
             self._open_routes["/dcv-session-manager-api.yaml"] = ("GET", self._definition)
+        else:
+            self._open_routes.pop("/dcv-session-manager-api.yaml", None)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -214,7 +220,7 @@ class HttpApi:
         if client_id is None:
             challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
             raise Refusal(401, "Invalid access token", challenge)
-        request.scope["client_id"] = client_id
+        audit.note_actor(client_id)
 
     # -------------------------------------------------------------- endpoints
 
@@ -282,11 +288,7 @@ class HttpApi:
             if len(raw) > most:
                 raise RequestError("Too many items")
             items = [_item(model, number, fields) for number, fields in enumerate(raw, start=1)]
-            answer = await operation(items)
-            audit.info(
-                "%s by %s: %d items", request.url.path, request.scope.get("client_id", "anybody"), len(items)
-            )
-            return _json(answer)
+            return _json(await operation(items))
 
         return endpoint
 

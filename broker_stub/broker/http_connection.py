@@ -7,13 +7,25 @@ reaches the port could stop a broker with either.
 
 import asyncio
 import logging
+import os
+import pwd
+import socket
+import struct
 from typing import ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from broker_stub.broker import audit
+
 MOST_HEAD_BYTES = 64 * 1024
 REQUEST_WITHIN_S = 60.0
 
+_PEER = struct.Struct("3i")  # ucred: process, user, group
+_NOT_PERMITTED = (
+    b"HTTP/1.1 403 Forbidden\r\n"
+    b"Content-Type: application/json\r\nConnection: close\r\nContent-Length: 52\r\n\r\n"
+    b'{"error":"only root and the service user may do it"}'
+)
 _TOO_LARGE = (
     b"HTTP/1.1 431 Request Header Fields Too Large\r\n"
     b"Content-Type: application/json\r\nConnection: close\r\nContent-Length: 36\r\n\r\n"
@@ -96,6 +108,41 @@ class HttpConnection(HttpToolsProtocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+
+class LocalConnection(HttpToolsProtocol):
+    """A connection to the administration socket: only root and the broker's own user are answered.
+
+    The system says who opened it; the file's mode alone would let in whoever may write it.
+    """
+
+    _is_permitted = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's
+        """Look who it is."""
+        super().connection_made(transport)
+        process, user, _ = _PEER.unpack(
+            transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _PEER.size)
+        )
+        self.client = (_user_name(user), process)
+        self._is_permitted = user in (0, os.geteuid())
+        if not self._is_permitted:
+            audit.write("connect", "refused (403)", audit.Call("", f"process {process}", self.client[0]))
+
+    def data_received(self, data: bytes) -> None:
+        """Read what a permitted user says; others are answered without a look at it."""
+        if self._is_permitted:
+            super().data_received(data)
+        elif not self.transport.is_closing():
+            self.transport.write(_NOT_PERMITTED)
+            self.transport.close()
+
+
+def _user_name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:
+        return f"uid {user}"
 
 
 class CallersFaults(logging.Filter):

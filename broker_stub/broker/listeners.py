@@ -20,7 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from broker_stub import channel
-from broker_stub.broker.http_connection import CallersFaults, HttpConnection
+from broker_stub.broker.http_connection import CallersFaults, HttpConnection, LocalConnection
 
 logger = logging.getLogger(__name__)
 logging.getLogger("uvicorn.error").addFilter(CallersFaults())
@@ -124,8 +124,8 @@ class Listener(uvicorn.Server):
 
     @classmethod
     def for_local(cls, app: ASGIApp, path: str, grace_s: int) -> "Listener":
-        """A server on a socket file."""
-        return cls(uvicorn.Config(app, http="httptools", ws="none", uds=path, **_common(grace_s)))
+        """A server on a socket file, for root and the broker's own user."""
+        return cls(uvicorn.Config(app, http=LocalConnection, ws="none", uds=path, **_common(grace_s)))
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -162,8 +162,10 @@ class Listener(uvicorn.Server):
         for connection in list(state.connections):
             connection.transport.abort()
 
-    def request_stop(self) -> None:
-        """Take no new connections, finish what is under way."""
+    def request_stop(self, grace_s: int | None = None) -> None:
+        """Take no new connections, finish what is under way within that many seconds, if given."""
+        if grace_s is not None:
+            self.config.timeout_graceful_shutdown = grace_s
         self.should_exit = True
         self._stop.set()
 

@@ -7,12 +7,12 @@ already; no entity is turned into an object on the way.
 
 import asyncio
 import json
-import uuid
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
+from broker_stub.broker import audit
 from broker_stub.broker.coordinator import Coordinator
 from broker_stub.broker.events import (
     Accepted,
@@ -79,6 +79,9 @@ class Operations:
         pages: Makes and reads `NextToken`.
         agents: Asked for screenshots.
         screenshots: Defaults and limits for them.
+
+    Attributes:
+        screenshots: May be changed.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class Operations:
         self._tokens = tokens
         self._pages = pages
         self._agents = agents
-        self._screenshots = screenshots
+        self.screenshots = screenshots
         self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     # -------------------------------------------------------------- describe
@@ -127,7 +130,7 @@ class Operations:
         return key
 
     def _page(self, operation: str, name: bytes, page: Page) -> bytes:
-        head = b'{"RequestId":"%s","%s":[' % (_request_id().encode(), name)
+        head = b'{"RequestId":"%s","%s":[' % (audit.request_id().encode(), name)
         tail = b"]}"
         if page.next_key is not None:
             tail = b'],"NextToken":"%s"}' % self._pages.issue(operation, page.next_key).encode()
@@ -242,9 +245,9 @@ class Operations:
             return Refused("Dcv session is not in READY state.")
         payload = {
             "sessionId": session.id,
-            "maxWidth": request.max_width or self._screenshots.max_width,
-            "maxHeight": request.max_height or self._screenshots.max_height,
-            "format": self._screenshots.format,
+            "maxWidth": request.max_width or self.screenshots.max_width,
+            "maxHeight": request.max_height or self.screenshots.max_height,
+            "format": self.screenshots.format,
         }
         try:
             images = await self._picture(session.server_id, payload)
@@ -261,7 +264,7 @@ class Operations:
         if turn is None:
             turn = self._turns[server_id] = asyncio.Semaphore(SCREENSHOTS_PER_AGENT)
         # The wait for a turn counts: the caller is promised an answer within the limit.
-        limit_s = self._screenshots.limit_s
+        limit_s = self.screenshots.limit_s
         async with asyncio.timeout(limit_s), turn:
             result = await self._agents.ask(server_id, "getSessionScreenshot", payload, limit_s)
         if not result.success:
@@ -302,7 +305,12 @@ class _Answer:
         self.failed: list[Any] = []
 
     def encoded(self) -> bytes:
-        answer = {"RequestId": _request_id(), "SuccessfulList": self.done, "UnsuccessfulList": self.failed}
+        audit.note_items([_named_id(each) for each in self.done], len(self.failed))
+        answer = {
+            "RequestId": audit.request_id(),
+            "SuccessfulList": self.done,
+            "UnsuccessfulList": self.failed,
+        }
         return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -320,10 +328,6 @@ def _servers_answer(echo: str, items: Sequence[Item], results: Sequence[Accepted
 
 def _present(**fields: str | None) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
-
-
-def _request_id() -> str:
-    return str(uuid.uuid4())
 
 
 def _page_size(asked: int | None) -> int:
@@ -354,3 +358,8 @@ def _images(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     for number, image in enumerate(images):
         image["Primary"] = number == primary
     return images
+
+
+def _named_id(done: Mapping[str, Any]) -> str:
+    """The session or server that an item was about."""
+    return str(done.get("Id") or done.get("SessionId") or done.get("ServerId") or "")

@@ -1,17 +1,19 @@
 """The broker as a process: the one owner of the signals, the ready notice, the exit status."""
 
 import asyncio
+import contextlib
 import gc
 import json
 import logging
 import os
 import signal
+import socket
 from collections.abc import Callable
 
 from broker_stub.broker.listeners import ListenError
 from broker_stub.broker.service import Broker
 from broker_stub.broker.settings import Settings
-from broker_stub.broker.settings_file import SettingsError
+from broker_stub.broker.settings_file import Loaded, SettingsError
 from broker_stub.broker.store import StoreTooNew, StoreUnavailable
 
 logger = logging.getLogger(__name__)
@@ -21,18 +23,19 @@ _EXIT_FAILED = 1
 _EXIT_CONFIGURATION = 78
 
 
-def run(settings: Settings, ready_fd: int | None = None) -> int:
-    """Run a broker until SIGTERM or SIGINT.
+def run(settings: Settings, ready_fd: int | None = None, reread: Callable[[], Loaded] | None = None) -> int:
+    """Run a broker until SIGTERM or SIGINT; SIGHUP lets it read its file again.
 
     Args:
         settings: What it was told.
+        reread: Reads the configuration file again.
         ready_fd: A descriptor that gets one JSON line with the addresses when the broker is ready.
 
     Returns:
         The exit status of the process.
     """
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(_run(settings, ready_fd))
+        return runner.run(_run(settings, ready_fd, reread))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
@@ -44,12 +47,13 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop]:
     return uvloop.new_event_loop
 
 
-async def _run(settings: Settings, ready_fd: int | None) -> int:
+async def _run(settings: Settings, ready_fd: int | None, reread: Callable[[], Loaded] | None) -> int:
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, told.set)
-    broker = Broker(settings)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to reload
+    broker = Broker(settings, reread=reread)
     try:
         await broker.start()
     except (SettingsError, StoreTooNew) as error:
@@ -58,16 +62,35 @@ async def _run(settings: Settings, ready_fd: int | None) -> int:
     except (ListenError, StoreUnavailable) as error:
         logger.error("%s", error)  # noqa: TRY400  the sentence is all there is to say
         return _EXIT_FAILED
+    loop.add_signal_handler(signal.SIGHUP, _reload, broker)
     gc.freeze()  # what was loaded stays: no collection need look at it again
     logger.info(
         "Ready: clients at %s, agents at %s, CA %s.", broker.client_url, broker.agent_url, broker.ca_file
     )
     if ready_fd is not None:
         _give_notice(ready_fd, broker)
+    _tell_systemd("READY=1")
     status = await _until(told, broker)
     logger.info("Stopping.")
+    _tell_systemd("STOPPING=1")
     await broker.stop()
     return status
+
+
+def _reload(broker: Broker) -> None:
+    try:
+        broker.reload()
+    except SettingsError as error:
+        logger.error("The configuration stays as it was: %s", " ".join(error.problems))  # noqa: TRY400  they say it all
+
+
+def _tell_systemd(state: str) -> None:
+    """Say how it stands, where systemd wants to know (`Type=notify`)."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, contextlib.suppress(OSError):
+        notify.sendto(state.encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
 
 
 def _give_notice(ready_fd: int, broker: Broker) -> None:

@@ -30,6 +30,7 @@ from broker_stub.broker.events import (
     Refused,
     ReportsPaced,
     Rules,
+    RulesChanged,
     ServerClosingRequested,
     ServerOpeningRequested,
     ServerReported,
@@ -106,11 +107,7 @@ class Registry:
         if record.state in (SessionState.READY, SessionState.DELETING):
             record.state, record.state_reason = SessionState.UNKNOWN, deletion.NO_AGENT  # T12
         fleet.add_session(record, save=False)
-        due = now
-        if record.ended_at is not None:
-            due = record.ended_at + timedelta(seconds=self._rules.deleted_session_kept_s)
-        elif record.is_queued and record.creation and record.creation.queued_at:
-            due = record.creation.queued_at + timedelta(seconds=self._rules.queue_max_time_s)
+        due = self._ends_at(record) or now
         grace_ends = now + timedelta(seconds=self._rules.startup_grace_s)
         if record.ended_at is not None or record.state == SessionState.CREATING:
             fleet.call_at(max(due, grace_ends), "session", record.key)
@@ -164,6 +161,29 @@ class Registry:
                 return self._look_at("command", command_id, now)
             case ReportsPaced(least_interval_s):
                 return observation.pace_reports(fleet, least_interval_s, now)
+            case RulesChanged(rules):
+                return self._change_rules(rules, now)
+
+    def _change_rules(self, rules: Rules, now: datetime) -> None:
+        """Take other limits and times; what waits is looked at when the new times say so."""
+        fleet = self._fleet
+        self._rules = fleet.rules = rules
+        for record in fleet.sessions.values():
+            if ends_at := self._ends_at(record):
+                fleet.call_at(max(ends_at, now), "session", record.key)
+        for server in fleet.servers.values():
+            for seconds in (rules.unreachable_sessions_kept_s, rules.unreachable_server_kept_s):
+                if server.unreachable_since is not None and seconds is not None:
+                    due = server.unreachable_since + timedelta(seconds=seconds)
+                    fleet.call_at(max(due, now), "server", server.id)
+
+    def _ends_at(self, record: SessionRecord) -> datetime | None:
+        """When a session is forgotten, or given up because no server takes it; `None` for any other."""
+        if record.ended_at is not None:
+            return record.ended_at + timedelta(seconds=self._rules.deleted_session_kept_s)
+        if record.is_queued and record.creation and record.creation.queued_at:
+            return record.creation.queued_at + timedelta(seconds=self._rules.queue_max_time_s)
+        return None
 
     def _open_server(self, server_id: str | None) -> Accepted | Refused:
         server, refused = self._named_server(server_id)

@@ -10,23 +10,29 @@ import contextlib
 import fcntl
 import gc
 import logging
+import math
 import os
 import secrets
 import socket
 import stat
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from dataclasses import fields, replace
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from broker_stub.broker import logs
 from broker_stub.broker.admin import admin_app, socket_path
+from broker_stub.broker.admin_service import service_routes
 from broker_stub.broker.admin_trust import trust_routes
 from broker_stub.broker.agents import AgentChannels
 from broker_stub.broker.coordinator import Coordinator, utc_now
 from broker_stub.broker.dns_names import DnsNames
-from broker_stub.broker.events import Rules
+from broker_stub.broker.events import Rules, RulesChanged
 from broker_stub.broker.external_tokens import Demands, ExternalServers
+from broker_stub.broker.front import AGENT_ACTIONS, CLIENT_ACTIONS, Front, LocalFront
 from broker_stub.broker.http_api import ApiRules, Health, HttpApi
 from broker_stub.broker.key_sets import fetch_document
 from broker_stub.broker.key_stores import KeyStoreError
@@ -37,15 +43,18 @@ from broker_stub.broker.oauth import Tokens
 from broker_stub.broker.operations import Operations, ScreenshotRules
 from broker_stub.broker.page_tokens import PageTokens
 from broker_stub.broker.registry import Registry
+from broker_stub.broker.reload import Reload, reload
 from broker_stub.broker.resolver import resolver_app
 from broker_stub.broker.settings import Settings
-from broker_stub.broker.settings_file import SettingsError
+from broker_stub.broker.settings_file import Loaded, SettingsError
 from broker_stub.broker.store import SigningKey, Store
 from broker_stub.broker.throttle import Throttle
 
 logger = logging.getLogger(__name__)
 
 _RENEWAL_LOOK_S = 3600
+_LOOK_S = 0.01
+_FAREWELL_S = 1.0  # of the grace time, for the agents
 _DEFINITION = Path(__file__).with_name("dcv-session-manager-api.yaml")
 
 
@@ -89,6 +98,7 @@ class Broker:
         settings: What it was told.
         rules: The registry's rules, if other than those of the settings.
         now: The clock.
+        reread: Reads the configuration file again.
 
     Attributes:
         client_url: Where API clients reach it from this host.
@@ -100,15 +110,23 @@ class Broker:
     """
 
     def __init__(
-        self, settings: Settings, rules: Rules | None = None, now: Callable[[], datetime] = utc_now
+        self,
+        settings: Settings,
+        rules: Rules | None = None,
+        now: Callable[[], datetime] = utc_now,
+        reread: Callable[[], Loaded] | None = None,
     ) -> None:
         self._settings = settings
+        self._reread = reread
+        self._needs_restart: tuple[str, ...] = ()
+        self._started_at = now()
         self._rules = rules or rules_of(settings)
         self._now = now
         self._is_stopping = False
         self._exit = contextlib.AsyncExitStack()
         self.gateway_url: str | None = None
         self._failed: asyncio.Future[None] | None = None
+        self._fronts: tuple[Front, ...] = ()
         self._listeners: list[tuple[Listener, asyncio.Task[None]]] = []
         self._live: LiveStream | None = None
 
@@ -133,7 +151,66 @@ class Broker:
     async def stop(self) -> None:
         """Drain and close everything, within the grace time."""
         self._is_stopping = True
+        await self._drain()
         await self._exit.aclose()
+
+    async def _drain(self) -> None:
+        """Answer what was asked, refuse what is new, then send the agents away.
+
+        The listeners stay open meanwhile: a load balancer that asks for `/health` has to hear 503,
+        and what was asked may need the agents.
+        """
+        loop = asyncio.get_running_loop()
+        grace_s = self._settings.running.shutdown_grace_s
+        ends_at = loop.time() + grace_s
+        self.agents.refuse_new()
+        if self._live is not None:
+            self._live.close()
+        farewell_s = min(_FAREWELL_S, grace_s / 2)
+        while (  # noqa: ASYNC110  each of them ends by itself
+            any(front.under_way for front in self._fronts) and loop.time() < ends_at - farewell_s
+        ):
+            await asyncio.sleep(_LOOK_S)
+        self.agents.close_all("shutdown")
+        await self._stop_listeners(math.ceil(max(0, ends_at - loop.time())))
+
+    def reload(self) -> Reload:
+        """Read the configuration file again and take over what can change while the broker runs.
+
+        Raises:
+            SettingsError: the file cannot be used; nothing changes.
+        """
+        if self._reread is None:
+            raise SettingsError(["This broker was not started from a file."])
+        loaded = self._reread()
+        found = reload(self._settings, loaded.settings)
+        for warning in loaded.warnings:
+            logger.warning("%s", warning)
+        self._take_over(found.settings)
+        self._needs_restart = found.needs_restart
+        self.tls.renew()
+        if found.changed:
+            logger.info("Taken over from the configuration file: %s.", ", ".join(found.changed))
+        if found.needs_restart:
+            logger.warning("A restart is needed for: %s.", ", ".join(found.needs_restart))
+        return found
+
+    def _take_over(self, settings: Settings) -> None:
+        former, wanted = rules_of(self._settings), rules_of(settings)
+        self._settings = settings
+        changed = {
+            field.name: getattr(wanted, field.name)
+            for field in fields(Rules)
+            if getattr(wanted, field.name) != getattr(former, field.name)
+        }
+        if changed:
+            self._rules = replace(self._rules, **changed)
+            self.coordinator.apply(RulesChanged(self._rules))
+        self.tokens.connection_token_s = settings.sessions.connection_token_minutes * 60
+        self.operations.screenshots = _screenshot_rules(settings)
+        self.throttle.rate = settings.client.max_requests_per_second
+        self.client_app.change_rules(_api_rules(settings))
+        logs.set_level(settings.running.log_level)
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
         settings = self._settings
@@ -148,6 +225,22 @@ class Broker:
         if settings.gateway.enabled:
             gateway_socket = open_socket(settings.gateway.bind_host, settings.gateway.https_port)
             stack.callback(gateway_socket.close)
+        self.tls = self._prepared_tls()
+        self.ca_file = self.tls.ca_file
+        self.client_url, self.agent_url = local_url(client_socket), local_url(agent_socket)
+
+        # Open before the rest: whoever asks meanwhile hears that the broker is starting.
+        grace_s = settings.running.shutdown_grace_s
+        stack.push_async_callback(self._stop_listeners, grace_s)
+        client_front, agent_front, gateway_front = Front(CLIENT_ACTIONS), Front(AGENT_ACTIONS), Front({})
+        self._fronts = (client_front, agent_front, gateway_front)
+        await self._serve(Listener.for_tls(client_front, self.tls.client, grace_s), client_socket)
+        await self._serve(
+            Listener.for_tls(agent_front, self.tls.agent, grace_s, with_channel=True), agent_socket
+        )
+        if gateway_socket is not None:
+            self.gateway_url = local_url(gateway_socket)
+            await self._serve(Listener.for_tls(gateway_front, self.tls.gateway, grace_s), gateway_socket)
 
         self.store = await Store.open(path / "broker.db")
         stack.push_async_callback(self.store.close)
@@ -167,30 +260,26 @@ class Broker:
         self.coordinator.deliver = self.agents.deliver
         self.agent_app = self.agents.app
         self.client_app = await self._client_app()
-
         await stack.enter_async_context(self._running(self.coordinator.run()))
         stack.push_async_callback(self.coordinator.settle)
-
-        self.tls = self._prepared_tls()
         await stack.enter_async_context(self._running(self._renew()))
-        self.ca_file = self.tls.ca_file
-        self.client_url, self.agent_url = local_url(client_socket), local_url(agent_socket)
+        await self._open_administration(stack)
+        client_front.app, agent_front.app = self.client_app, self.agent_app
 
-        admin_name = stack.enter_context(short_path(socket_path(path)))
-        stack.callback(socket_path(path).unlink, missing_ok=True)
-        grace_s = settings.running.shutdown_grace_s
-        stack.push_async_callback(self._stop_listeners)
-        trust = trust_routes(self.tokens, self.external, self.dns_names, self.agents.close_client)
-        await self._serve(Listener.for_local(admin_app(self.tokens, trust), admin_name, grace_s))
-        socket_path(path).chmod(0o600)
-        await self._serve(Listener.for_tls(self.client_app, self.tls.client, grace_s), client_socket)
-        await self._serve(
-            Listener.for_tls(self.agent_app, self.tls.agent, grace_s, with_channel=True), agent_socket
-        )
-        if gateway_socket is not None:
-            self.gateway_url = local_url(gateway_socket)
-            gateway_app = resolver_app(self.registry, self.dns_names, lambda: self.health().reason)
-            await self._serve(Listener.for_tls(gateway_app, self.tls.gateway, grace_s), gateway_socket)
+        gateway_front.app = resolver_app(self.registry, self.dns_names, lambda: self.health().reason)
+
+    async def _open_administration(self, stack: contextlib.AsyncExitStack) -> None:
+        path = socket_path(self._settings.files.working_path)
+        name = stack.enter_context(short_path(path))
+        stack.callback(path.unlink, missing_ok=True)
+        routes = [
+            *trust_routes(self.tokens, self.external, self.dns_names, self.agents.close_client),
+            *service_routes(self.status, self.reload, self.tls),
+        ]
+        front = LocalFront()
+        front.app = admin_app(self.tokens, routes)
+        await self._serve(Listener.for_local(front, name, self._settings.running.shutdown_grace_s))
+        path.chmod(0o600)
 
     # -------------------------------------------------------------- parts
 
@@ -237,28 +326,27 @@ class Broker:
         )
 
     async def _client_app(self) -> HttpApi:
-        settings = self._settings
-        client, authorization = settings.client, settings.authorization
-        operations = Operations(
+        client = self._settings.client
+        self.operations = Operations(
             self.coordinator,
             self.tokens,
             PageTokens(await _page_secret(self.store, self._now)),
             self.agents,
-            ScreenshotRules(
-                client.screenshot_max_width, client.screenshot_max_height, client.screenshot_format
-            ),
+            _screenshot_rules(self._settings),
         )
-        rules = ApiRules(
-            needs_token=authorization.enable_authorization,
-            issues_tokens=authorization.enable_authorization_server,
-            trusts_forwarded_for=client.throttle_by_forwarded_for,
-            definition=_DEFINITION.read_bytes() if client.enable_api_yaml else None,
-        )
-        throttle = Throttle(client.max_requests_per_second, asyncio.get_running_loop().time)
+        self.throttle = Throttle(client.max_requests_per_second, asyncio.get_running_loop().time)
         if client.live_changes:
             self._live = LiveStream(self.registry)
             self.coordinator.changed = self._live.note_change
-        return HttpApi(operations, self.tokens, self.external, throttle, self.health, rules, self._live)
+        return HttpApi(
+            self.operations,
+            self.tokens,
+            self.external,
+            self.throttle,
+            self.health,
+            _api_rules(self._settings),
+            self._live,
+        )
 
     def health(self) -> Health:
         """Whether the broker serves."""
@@ -267,6 +355,29 @@ class Broker:
         if self.coordinator.is_store_down:
             return Health("the database cannot be written")
         return Health()
+
+    def status(self) -> dict[str, Any]:
+        """How the broker is, for administrators."""
+        counts = self.registry.counts()
+        return {
+            "version": version("dcvtui"),
+            "startedAt": self._started_at.isoformat(timespec="seconds"),
+            "health": self.health().reason or "up",
+            "database": "cannot be written" if self.coordinator.is_store_down else "up",
+            "listeners": {
+                "client": self.client_url,
+                "agent": self.agent_url,
+                **({"gateway": self.gateway_url} if self.gateway_url else {}),
+            },
+            "agents": len(self.agents),
+            "servers": counts.pop("servers"),
+            "serversAvailable": counts.pop("servers_available"),
+            "sessions": {key.removeprefix("sessions_"): n for key, n in counts.items() if "sessions_" in key},
+            "queue": counts["queued"],
+            "openCommands": counts["open_commands"],
+            "certificateDaysLeft": {name: int(days) for name, days in self.tls.days_left().items()},
+            "needsRestart": list(self._needs_restart),
+        }
 
     @property
     def requests_under_way(self) -> int:
@@ -299,13 +410,9 @@ class Broker:
             await task
             raise ListenError("A listener ended as soon as it was opened.")
 
-    async def _stop_listeners(self) -> None:
-        self._is_stopping = True
-        self.agents.close_all("shutdown")
-        if self._live is not None:
-            self._live.close()
+    async def _stop_listeners(self, grace_s: int) -> None:
         for listener, _ in self._listeners:
-            listener.request_stop()
+            listener.request_stop(grace_s)
         await asyncio.gather(*(task for _, task in self._listeners), return_exceptions=True)
 
     @contextlib.asynccontextmanager
@@ -322,6 +429,23 @@ class Broker:
         if self._is_stopping or task.cancelled() or self._failed is None or self._failed.done():
             return
         self._failed.set_exception(task.exception() or RuntimeError("a part of the broker ended"))
+
+
+def _screenshot_rules(settings: Settings) -> ScreenshotRules:
+    client = settings.client
+    return ScreenshotRules(
+        client.screenshot_max_width, client.screenshot_max_height, client.screenshot_format
+    )
+
+
+def _api_rules(settings: Settings) -> ApiRules:
+    client, authorization = settings.client, settings.authorization
+    return ApiRules(
+        needs_token=authorization.enable_authorization,
+        issues_tokens=authorization.enable_authorization_server,
+        trusts_forwarded_for=client.throttle_by_forwarded_for,
+        definition=_DEFINITION.read_bytes() if client.enable_api_yaml else None,
+    )
 
 
 async def _page_secret(store: Store, now: Callable[[], datetime]) -> bytes:

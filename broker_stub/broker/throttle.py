@@ -12,10 +12,13 @@ class Throttle:
     Args:
         rate: Requests per second.
         now: A monotonic clock, in seconds.
+
+    Attributes:
+        rate: Requests per second; may be changed.
     """
 
     def __init__(self, rate: float, now: Callable[[], float]) -> None:
-        self._rate = rate
+        self.rate = rate
         self._now = now
         self._buckets: dict[str, tuple[float, float]] = {}
 
@@ -26,11 +29,11 @@ class Throttle:
             0 if it is within the limit, otherwise the seconds after which to try again.
         """
         now = self._now()
-        left, seen = self._buckets.get(caller, (self._rate, now))
-        left = min(self._rate, left + (now - seen) * self._rate)
+        left, seen = self._buckets.get(caller, (self.rate, now))
+        left = min(self.rate, left + (now - seen) * self.rate)
         if left < 1:
             self._buckets[caller] = (left, now)
-            return max(1, math.ceil((1 - left) / self._rate))
+            return max(1, math.ceil((1 - left) / self.rate))
         if caller not in self._buckets and len(self._buckets) >= _MOST_ADDRESSES:
             self._forget_quiet(now)
         self._buckets[caller] = (left - 1, now)
@@ -41,7 +44,7 @@ class Throttle:
         full = [
             caller
             for caller, (left, seen) in self._buckets.items()
-            if left + (now - seen) * self._rate >= self._rate
+            if left + (now - seen) * self.rate >= self.rate
         ]
         # A flood of callers must not cost a look at all of them each time.
         for caller in full or list(self._buckets)[: _MOST_ADDRESSES // 10]:

@@ -12,6 +12,8 @@ from urllib.parse import parse_qsl, unquote
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from broker_stub.broker import audit
+
 _NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 _CHALLENGE = {"WWW-Authenticate": 'Basic realm="dcv-session-manager"'}
 _LONGEST_BODY = 16 * 1024
@@ -50,6 +52,7 @@ def token_endpoint(check: CheckSecret, issue: IssueToken) -> Callable[[Request],
         try:
             asked = _read(request.headers, request.url.query, await _body(request))
             client_id = _authenticated(asked, check)
+            audit.note_actor(client_id)
             _check_grant(asked.grant_type)
         except _TokenRefused as refused:
             headers = _NO_STORE | (_CHALLENGE if refused.status == 401 else {})
