@@ -112,7 +112,9 @@ def open_console(given: Given, looks_like: Looks, notice: str = "", also: Sequen
             raise
         return _ask_for_broker(given, looks_like, error)
     options = _options(looks_like, notice)
-    from dcvtui.trust import ssl_context  # noqa: PLC0415  `--help` does without
+    from dcvtui.config import Files  # noqa: PLC0415  `--help` does without
+    from dcvtui.known_brokers import known_brokers  # noqa: PLC0415  as above
+    from dcvtui.trust import ssl_context  # noqa: PLC0415  as above
     from dcvtui.tui import app  # noqa: PLC0415  the screen's libraries, only for those who look at it
 
     connections = {connection.name: connection}
@@ -121,7 +123,8 @@ def open_console(given: Given, looks_like: Looks, notice: str = "", also: Sequen
     for one in connections.values():
         if one.trust.ca_file:
             ssl_context(one.trust)  # a CA file that cannot be used is said here, not on a screen
-    return app.run(list(connections.values()), options)
+    files = Files.standard(os.environ)
+    return app.run(list(connections.values()), options, lambda: known_brokers(files))
 
 
 def _ask_for_broker(given: Given, looks_like: Looks, nothing_configured: ConfigError) -> int:

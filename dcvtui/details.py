@@ -14,6 +14,7 @@ from dcvtui.attention import AttentionItem, Since
 from dcvtui.columns import Sign, absolute, age, duration, size
 from dcvtui.fields import max_virtual_sessions, server_state, state_sign, system_name
 from dcvtui.fleet import ServerRecord, SessionRecord
+from dcvtui.known_brokers import BrokerRow
 
 
 @dataclass(slots=True, frozen=True)
@@ -168,6 +169,28 @@ def attention_details(item: AttentionItem, now: datetime) -> list[Detail]:
     """An item that needs a person where nothing more is known, such as the broker itself."""
     lines = _lines(("state", item.state), ("reason", item.reason), ("since", since_text(item.since, now)))
     return [_heading(item.name), *lines]
+
+
+def broker_details(row: BrokerRow) -> list[Detail]:
+    """One broker that the operator knows; secrets are not in it."""
+    connection = row.broker.connection
+    counts = row.counts
+    sessions = ", ".join(f"{count:,} {state.lower()}" for state, count in counts.sessions.items())
+    return [
+        _heading(row.name),
+        *_lines(
+            ("state", row.state),
+            ("why", row.why),
+            ("address", row.broker.address),
+            ("servers", f"{counts.available:,} of {counts.servers:,} available" if row.is_open else ""),
+            ("sessions", sessions),
+            ("client", connection.credentials.client_id if connection and connection.credentials else ""),
+            ("trust", connection.trust.in_words if connection else ""),
+            ("gateway", (connection.gateway or "") if connection else ""),
+            ("mode", "read-only" if connection and connection.read_only else ""),
+            ("default", "yes" if row.broker.is_default else ""),
+        ),
+    ]
 
 
 def activity_details(entry: ActivityEntry) -> list[Detail]:

@@ -38,6 +38,15 @@ class Trust:
     fingerprint: str | None = None
     is_verified: bool = True
 
+    @property
+    def in_words(self) -> str:
+        """What is trusted, as a person is told."""
+        if not self.is_verified:
+            return "any certificate"
+        if self.fingerprint:
+            return f"pinned {self.fingerprint}"
+        return f"CA file {self.ca_file}" if self.ca_file else "the system's CAs"
+
 
 @dataclass(frozen=True, slots=True)
 class OfferedCertificate:

@@ -44,13 +44,24 @@ class Watch:
         self.snapshot = Snapshot()
         self.links: dict[str, Link] = {}
         self._complete: set[str] = set()
-        self.counts = Counts()
+        self.counts_by_profile: dict[str, Counts] = {}
         self.items: Mapping[Key, AttentionItem] = {}
         self.activity = ActivityLog()
         self.draining: set[Key] = set()
         """Servers closed from here on purpose."""
         self._first_seen = FirstSeen()
         self._limits = limits or Limits()
+
+    @property
+    def counts(self) -> Counts:
+        """The numbers of all brokers together."""
+        every = list(self.counts_by_profile.values())
+        if len(every) == 1:
+            return every[0]
+        states: Counter[str] = Counter()
+        for one in every:
+            states.update(one.sessions)
+        return Counts(sum(one.servers for one in every), sum(one.available for one in every), states)
 
     @property
     def link(self) -> Link:
@@ -89,6 +100,7 @@ class Watch:
         gone = Difference(Changes(removed=servers), Changes(removed=sessions))
         self.draining -= {server.key for server in servers}
         self._apply(gone, gone.applied_to(self.snapshot), now, first_load=True)
+        self.counts_by_profile.pop(profile, None)
         return gone
 
     def take(self, update: Update, now: datetime) -> None:
@@ -97,6 +109,9 @@ class Watch:
         is_only = len(self.links) == 1
         whole = update.snapshot if is_only else update.difference.applied_to(self.snapshot)
         is_known = update.profile in self._complete
+        if update.difference:
+            before = self.counts_by_profile.get(update.profile, Counts())
+            self.counts_by_profile[update.profile] = _counted(before, update.difference)
         self._apply(update.difference, whole, now, first_load=not is_known)
         if is_known:
             self.activity.note_difference(update.difference, now)
@@ -107,9 +122,7 @@ class Watch:
     def _apply(self, difference: Difference, whole: Snapshot, now: datetime, *, first_load: bool) -> None:
         self.snapshot = whole
         self._first_seen.note(difference, now, first_load=first_load)
-        if difference:
-            self.counts = _counted(self.counts, difference)
-            self._note_opened(difference)
+        self._note_opened(difference)
         self.look(now)
 
     def look(self, now: datetime) -> None:

@@ -13,7 +13,7 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,13 +25,15 @@ from textual.worker import WorkerState
 
 from dcvtui.config import Connection
 from dcvtui.fleet import Key
+from dcvtui.known_brokers import KnownBroker
 from dcvtui.polling import LinkState, Pace, Update
 from dcvtui.terminal import Answers, CopyError, Images, Terminal, copy_text, from_environment
-from dcvtui.tui.brokers import Broker
+from dcvtui.tui.brokers import Broker, Brokers
 from dcvtui.tui.console_screen import ConsoleScreen
 from dcvtui.tui.details_pane import TextScreen
 from dcvtui.tui.fleet_list import FleetList
 from dcvtui.tui.keys import BY_ID
+from dcvtui.tui.lists import ProfilesList
 from dcvtui.tui.ordered_keys import OrderedKeysApp
 from dcvtui.tui.palette import ActionPalette, ReadingActions, ViewActions
 from dcvtui.tui.size_screen import SizeScreen, is_too_small
@@ -106,6 +108,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         options: ConsoleOptions | None = None,
         client: Callable[[Connection], "BrokerClient"] = make_client,
         terminal: Terminal | None = None,
+        known: Callable[[], Sequence[KnownBroker]] = list,
     ) -> None:
         """A console.
 
@@ -114,22 +117,23 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
             options: how it looks and behaves.
             client: makes the broker's client, once the libraries are loaded.
             terminal: what the terminal can do; read from the environment without it.
+            known: reads which brokers the operator knows; may raise `ConfigError`.
         """
         self._options = options = options or ConsoleOptions()
         super().__init__(_driver(options.answers))
-        chosen = [connections] if isinstance(connections, Connection) else connections
-        self._brokers = {one.name: Broker(one, client) for one in chosen}
+        self._brokers = Brokers(client)
+        self._brokers.replace([connections] if isinstance(connections, Connection) else connections)
         self._terminal = terminal or from_environment(os.environ, getattr(sys.__stdout__, "encoding", None))
         self._drawing = self._terminal.drawing(options.images, options.answers)
         wanted = self._options.ascii_only
         self._ascii_only = not self._terminal.is_utf8 if wanted is None else wanted
         self._watch = Watch()
-        for name in self._brokers:
-            self._watch.expect(name)
+        for broker in self._brokers:
+            self._watch.expect(broker.connection.name)
         self._console = ConsoleScreen(
-            self._watch, self._connections, self.broker_now, ascii_only=self._ascii_only
+            self._watch, self._brokers.connections, self.broker_now, ascii_only=self._ascii_only, known=known
         )
-        self._console.stop_work = self._stop_work
+        self._console.stop_work = self._brokers.stop_work
         self._has_chosen_view = False
         self._is_ready_to_act = False
         self._interrupted_at = 0.0
@@ -158,18 +162,34 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
     def broker_now(self) -> datetime:
         """The present time by the broker's clock."""
-        return next(iter(self._brokers.values())).now()
-
-    def _connections(self) -> list[Connection]:
-        return [broker.connection for broker in self._brokers.values()]
+        return self._brokers.now()
 
     async def _work(self) -> None:
         """Load what was not needed for the first paint, then look at every broker."""
         await asyncio.to_thread(importlib.import_module, _CLIENT_MODULE)
         self._console.show_changes()
-        for broker in self._brokers.values():
-            work = broker.work(self._take, self._options.pace, follows_changes=self._options.follows_changes)
-            self.run_worker(work, name=broker.connection.name, group="refresh")
+        for broker in self._brokers:
+            self._start(broker)
+
+    def _start(self, broker: Broker) -> None:
+        work = broker.work(self._take, self._options.pace, follows_changes=self._options.follows_changes)
+        broker.worker = self.run_worker(work, name=broker.connection.name, group="refresh")
+
+    def _look_at(self, connections: Sequence[Connection]) -> bool:
+        """Look at these brokers from now on, and at no others; False if that is not possible now."""
+        if self._is_busy():
+            self._console.say("An action is under way; when it has ended, the brokers can be changed.")
+            return False
+        came, went = self._brokers.replace(connections)
+        for broker in went:
+            if broker.worker is not None:
+                broker.worker.cancel()
+            self._console.take(self._watch.forget(broker.connection.name, self.broker_now()))
+        for broker in came:
+            self._watch.expect(broker.connection.name)
+            self._start(broker)
+        self._console.show_brokers()
+        return True
 
     async def _get_ready_to_act(self) -> None:
         """Load dialogs and forms once the rows are there."""
@@ -199,15 +219,18 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
     @on(ConsoleScreen.RefreshRequested)
     def refresh_fleet(self) -> None:
         """Ask the brokers now."""
-        for broker in self._brokers.values():
-            broker.refresh()
+        self._brokers.refresh()
 
     @on(ConsoleScreen.VisibleChanged)
     def ask_for_visible(self, message: ConsoleScreen.VisibleChanged) -> None:
         """Ask for what is on screen more often than for the rest."""
-        for name, broker in self._brokers.items():
-            if broker.poller:
-                broker.poller.show(_of_profile(name, message.servers), _of_profile(name, message.sessions))
+        self._brokers.show(message.servers, message.sessions)
+
+    @on(ProfilesList.BrokersChosen)
+    def choose_brokers(self, message: ProfilesList.BrokersChosen) -> None:
+        """Look at other brokers; the view that one came from stays."""
+        if self._look_at(message.connections) and self._console.view == "profiles" and message.is_switch:
+            self._console.action_go_back()
 
     @on(FleetList.Act)
     def act(self, message: FleetList.Act) -> None:
@@ -241,12 +264,26 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
                     await getattr(flows, name)(some)
 
     async def _create(self, records: Sequence[Any]) -> None:
-        """Ask for new sessions, on the broker of the row that was looked at."""
-        profile = records[0].profile if records else next(iter(self._brokers))
-        flows = self._flows_of(self._brokers[profile])
+        """Ask for new sessions, on a server that was chosen or on a broker that is."""
+        is_here = self._console.view == "servers" and len(records) == 1
+        likely = records[0].profile if records else next(iter(self._brokers)).connection.name
+        chosen = likely if is_here else await self._choose_broker(likely)
+        flows = self._flows_of(self._brokers[chosen]) if chosen else None
         if flows is not None:
-            on_servers = self._console.view == "servers" and len(records) == 1
-            await flows.create(records[0] if on_servers else None)
+            await flows.create(records[0] if is_here else None)
+
+    async def _choose_broker(self, likely: str) -> str | None:
+        """Ask on which broker, where there are several that can be changed."""
+        choices = [
+            (one.name, f"{one.name}  {one.url.partition('://')[2]}")
+            for one in self._brokers.connections()
+            if not one.read_only
+        ]
+        if len(choices) < 2:
+            return choices[0][0] if choices else likely
+        from dcvtui.tui.choice_dialog import ChoiceDialog  # noqa: PLC0415  not needed before the first rows
+
+        return await self.push_screen_wait(ChoiceDialog("On which broker?", choices, likely))
 
     def _flows_of(self, broker: Broker, *, is_reading: bool = False) -> "Flows | None":
         """What acts on a broker; None, with a word why, if nothing may or can."""
@@ -259,11 +296,6 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         if broker.flows is None:
             broker.flows = self._make_flows(broker, broker.client)
         return broker.flows
-
-    def _stop_work(self) -> bool:
-        """Stop what is being sent; False if nothing is."""
-        stopped = [broker.flows.cancel() for broker in self._brokers.values() if broker.flows]
-        return any(stopped)
 
     def _make_flows(self, broker: Broker, client: "BrokerClient") -> "Flows":
         from dcvtui.tui.flows import Flows, Surroundings  # noqa: PLC0415  loaded after the first rows
@@ -296,9 +328,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         if done and verb in ("open", "close", "drain"):
             self._undoable.append((verb, lambda: self._undo_servers(verb, done)))
         self._console.take_items()
-        for name, broker in self._brokers.items():
-            if broker.poller and (keys := _of_profile(name, (key for key, _ in results))):
-                broker.poller.refresh(key[-1] for key in keys if key[-1] and verb in ("create", "delete"))
+        self._brokers.look_for([key for key, _ in results], are_sessions=verb in ("create", "delete"))
 
     def _undo_servers(self, verb: str, keys: "Sequence[Key]") -> None:
         servers = [self._watch.snapshot.servers[key] for key in keys if key in self._watch.snapshot.servers]
@@ -346,8 +376,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
     def action_open_palette(self) -> None:
         """Search all actions of the view."""
-        is_read_only = all(connection.read_only for connection in self._connections())
-        provider = ReadingActions if is_read_only else ViewActions
+        provider = ReadingActions if self._brokers.is_read_only else ViewActions
         self.push_screen(ActionPalette(providers=[provider], placeholder="Search actions"))
 
     @on(FleetList.Undoable)
@@ -439,11 +468,11 @@ def _driver(answers: Answers | None) -> "type[Driver] | None":
     return driver_class(answers)
 
 
-def _of_profile(name: str, keys: Iterable[Key]) -> list[Key]:
-    return [key for key in keys if key[0] == name]
-
-
-def run(connections: Connection | Sequence[Connection], options: ConsoleOptions | None = None) -> int:
+def run(
+    connections: Connection | Sequence[Connection],
+    options: ConsoleOptions | None = None,
+    known: Callable[[], Sequence[KnownBroker]] = list,
+) -> int:
     """Open the console and stay until the operator leaves it; the exit code."""
-    app = ConsoleApp(connections, options)
+    app = ConsoleApp(connections, options, known=known)
     return app.run() or app.return_code or 0

@@ -1,21 +1,23 @@
-"""One broker of the console: how it is reached, what keeps its fleet fresh, and what acts on it.
+"""The brokers of the console: how each is reached, what keeps its fleet fresh, and what acts on it.
 
 The console looks at one broker or at several; each works for itself, and one that
 is away leaves the others as they are.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dcvtui.config import Connection
 from dcvtui.errors import ProgramError
-from dcvtui.fleet import Difference, Snapshot
+from dcvtui.fleet import Difference, Key, Snapshot
 from dcvtui.live import follow
 from dcvtui.polling import Link, LinkState, Pace, Poller, Update
 
 if TYPE_CHECKING:
+    from textual.worker import Worker
+
     from dcvtui.client import BrokerClient
     from dcvtui.tui.flows import Flows
 
@@ -30,6 +32,7 @@ class Broker:
     Attributes:
         client: there once the configuration could be used.
         flows: what acts on it, once it was needed.
+        worker: what `work` runs in.
     """
 
     def __init__(self, connection: Connection, make_client: Callable[[Connection], "BrokerClient"]) -> None:
@@ -37,6 +40,7 @@ class Broker:
         self.client: BrokerClient | None = None
         self.flows: Flows | None = None
         self.poller: Poller | None = None
+        self.worker: Worker[None] | None = None
         self._make_client = make_client
         self._retry = asyncio.Event()
 
@@ -75,3 +79,76 @@ class Broker:
     def now(self) -> datetime:
         """The present time by the broker's clock."""
         return self.poller.broker_now() if self.poller else datetime.now(UTC)
+
+
+class Brokers:
+    """The brokers that are looked at now, by the names of their profiles; never none.
+
+    Args:
+        make_client: makes the client of each.
+    """
+
+    def __init__(self, make_client: Callable[[Connection], "BrokerClient"]) -> None:
+        self._make_client = make_client
+        self._brokers: dict[str, Broker] = {}
+
+    def __getitem__(self, profile: str) -> Broker:
+        return self._brokers[profile]
+
+    def __iter__(self) -> Iterator[Broker]:
+        return iter(self._brokers.values())
+
+    def __len__(self) -> int:
+        return len(self._brokers)
+
+    def replace(self, connections: Sequence[Connection]) -> tuple[list[Broker], list[Broker]]:
+        """Look at these from now on.
+
+        Returns:
+            Those that came and those that went; the caller starts and stops them.
+        """
+        before = self._brokers
+        self._brokers = {
+            one.name: before.get(one.name) or Broker(one, self._make_client) for one in connections
+        }
+        came = [broker for name, broker in self._brokers.items() if name not in before]
+        return came, [broker for name, broker in before.items() if name not in self._brokers]
+
+    def connections(self) -> list[Connection]:
+        """How each is reached."""
+        return [broker.connection for broker in self]
+
+    @property
+    def is_read_only(self) -> bool:
+        """Whether nothing can be changed on any of them."""
+        return all(broker.connection.read_only for broker in self)
+
+    def now(self) -> datetime:
+        """The present time by the clock of the first."""
+        return next(iter(self)).now()
+
+    def refresh(self) -> None:
+        """Ask all of them now."""
+        for broker in self:
+            broker.refresh()
+
+    def show(self, servers: Iterable[Key], sessions: Iterable[Key]) -> None:
+        """Ask for what is on screen more often than for the rest."""
+        for name, broker in self._brokers.items():
+            if broker.poller:
+                broker.poller.show(_of_profile(name, servers), _of_profile(name, sessions))
+
+    def look_for(self, keys: Sequence[Key], *, are_sessions: bool) -> None:
+        """Ask again where something was done, also for sessions that are not known yet."""
+        for name, broker in self._brokers.items():
+            if broker.poller and (own := _of_profile(name, keys)):
+                broker.poller.refresh(key[-1] for key in own if key[-1] and are_sessions)
+
+    def stop_work(self) -> bool:
+        """Stop what is being sent; False if nothing is."""
+        stopped = [broker.flows.cancel() for broker in self if broker.flows]
+        return any(stopped)
+
+
+def _of_profile(name: str, keys: Iterable[Key]) -> list[Key]:
+    return [key for key in keys if key[0] == name]

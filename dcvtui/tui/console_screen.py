@@ -20,9 +20,12 @@ from textual.screen import Screen
 from textual.suggester import SuggestFromList
 from textual.widgets import Input
 
+from dcvtui.api.text import visible
 from dcvtui.config import Connection
 from dcvtui.details import Detail
+from dcvtui.errors import ConfigError
 from dcvtui.fleet import Difference, Key, ServerRecord, SessionRecord, changes_between
+from dcvtui.known_brokers import KnownBroker, broker_rows
 from dcvtui.polling import Link, LinkState
 from dcvtui.query import QueryError
 from dcvtui.tui.details_pane import DetailsScreen
@@ -30,7 +33,7 @@ from dcvtui.tui.fleet_list import FleetList
 from dcvtui.tui.frame import Crumbs, Foot, LineInput, PromptLine, StaleBanner, Tone, TopLine, Truth
 from dcvtui.tui.help_screen import HelpScreen
 from dcvtui.tui.keys import BY_ID, KEYS, bindings, is_shown
-from dcvtui.tui.lists import LISTS
+from dcvtui.tui.lists import LISTS, ProfilesList
 from dcvtui.watch import Watch, vanished
 
 _PLAIN_VALUE = re.compile(r'[^\s()",*!~/]+\Z')
@@ -75,6 +78,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         now: Callable[[], datetime],
         *,
         ascii_only: bool,
+        known: Callable[[], Sequence[KnownBroker]] = list,
     ) -> None:
         """A screen on what the watch knows.
 
@@ -83,8 +87,11 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
             connections: the brokers that are looked at now.
             now: the broker's time.
             ascii_only: whether signs must be ASCII.
+            known: reads which brokers the operator knows; may raise `ConfigError`.
         """
         super().__init__(id="console")
+        self._read_known = known
+        self._known: Sequence[KnownBroker] = ()
         self._watch, self._connections, self._now = watch, connections, now
         self._ascii_only = ascii_only
         self.lists: dict[str, FleetList] = {
@@ -94,7 +101,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self._places: list[Place] = [Place("sessions", "")]
         self._place = 0
         self._filter_before = ""
-        self._shown_items: dict[str, dict[Key, Any]] = {"attention": {}, "activity": {}}
+        self._shown_items: dict[str, dict[Key, Any]] = {"attention": {}, "activity": {}, "profiles": {}}
         self._details_of: Any = None
         self.stop_work: Callable[[], bool] = lambda: False
         """Stops what is being sent to the broker; False if nothing is. The application sets it."""
@@ -102,7 +109,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
     def compose(self) -> ComposeResult:
         """The frame around the lists."""
         words = [row.words for row in KEYS if is_shown(row.id, is_read_only=self.is_read_only)]
-        commands = sorted({*words, *self.lists, "filter ", "quit", "palette"})
+        commands = sorted({*words, *self.lists, "filter ", "profile ", "quit", "palette"})
         yield TopLine(self._truth(), ascii_only=self._ascii_only)
         yield StaleBanner()
         yield Crumbs(ascii_only=self._ascii_only)
@@ -154,15 +161,19 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         """Show which brokers are looked at."""
         for one in self.lists.values():
             one.show_profiles(shown=len(self._connections()) > 1)
-        self.show_frame()
+        self.take_items()
 
     def take_items(self) -> None:
         """Show what needs a person and what was done, and the frame."""
-        for view, items in (("attention", self._watch.items), ("activity", self._watch.entries())):
+        watch = self._watch
+        brokers = broker_rows(self._known, self._connections(), watch.links, watch.counts_by_profile)
+        for view, items in (
+            ("attention", watch.items), ("activity", watch.entries()), ("profiles", brokers),
+        ):  # fmt: skip
             self.lists[view].take(changes_between(self._shown_items[view], items), items)
             self._shown_items[view] = dict(items)
         for one in self.lists.values():
-            one.show_stale(self._watch.is_stale)
+            one.show_stale(watch.is_stale)
         self.show_frame()
         self._follow_details()
 
@@ -292,7 +303,31 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
 
     def action_open_view(self, view: str) -> None:
         """Open one of the views."""
+        if view == "profiles":
+            self._look_at_profiles()
         self.go(view)
+
+    def _switch_to(self, name: str) -> None:
+        """Look at the broker of a profile; the view stays."""
+        self._look_at_profiles()
+        known = {broker.name: broker for broker in self._known}
+        broker = known.get(name)
+        if broker is None:
+            nearest = get_close_matches(name, known, 1)
+            hint = f" The nearest is {nearest[0]}." if nearest else f" Known: {', '.join(known) or 'none'}."
+            self.say(f"No profile is called {visible(name)}." + hint)
+        elif broker.connection is None:
+            self.say(broker.problem)
+        else:
+            self.post_message(ProfilesList.BrokersChosen([broker.connection], is_switch=True))
+
+    def _look_at_profiles(self) -> None:
+        """Read the profile file again: another program may have changed it."""
+        try:
+            self._known = self._read_known()
+        except ConfigError as error:
+            self.say(error.sentence)
+        self.take_items()
 
     def action_later(self, binding_id: str) -> None:
         """Say that a view is not there yet."""
@@ -408,7 +443,9 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
     async def run_command(self, word: str, rest: str) -> None:
         """Do what a word of the command line stands for."""
         if word in self.lists:
-            self.go(word)
+            self.action_open_view(word)
+        elif word == "profile":
+            self._switch_to(rest)
         elif word == "filter":
             try:
                 self.current.set_filter(rest)

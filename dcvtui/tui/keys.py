@@ -43,8 +43,7 @@ _ANY = (
     KeyRow("any.open-wall", "4", "later('any.open-wall')", "wall", "Screenshots of many sessions",
            later="The wall of screenshots is not there yet; `s` shows one session."),
     KeyRow("any.open-activity", "5", "open_view('activity')", "activity", "What was done and what changed"),
-    KeyRow("any.open-profiles", "6", "later('any.open-profiles')", "profiles", "The brokers you know",
-           later="The list of profiles is not there yet; `dcvtui --profile NAME` opens another broker."),
+    KeyRow("any.open-profiles", "6", "open_view('profiles')", "profiles", "The brokers you know"),
     KeyRow("any.open-command", "colon", "open_command", "command", "Type a command"),
     KeyRow("any.open-help", "question_mark", "open_help", "help", "The keys that work here"),
     KeyRow("any.open-palette", "ctrl+p", "app.open_palette", "palette", "Search all actions"),
@@ -117,11 +116,18 @@ _ATTENTION = (
     KeyRow("attention.apply-fix", "enter", "apply_fix", "fix", "The fix named in the row"),
 )  # fmt: skip
 
-KEYS: tuple[KeyRow, ...] = (*_ANY, *_LIST, *_SESSIONS, *_SERVERS, *_ATTENTION)
+_PROFILES = (
+    KeyRow("profiles.switch-profile", "enter", "switch_profile", "switch", "Look at this broker alone"),
+    KeyRow("profiles.toggle-profile", "a", "toggle_profile", "also", "This broker beside the others, or not"),
+)  # fmt: skip
+
+KEYS: tuple[KeyRow, ...] = (*_ANY, *_LIST, *_SESSIONS, *_SERVERS, *_ATTENTION, *_PROFILES)
 BY_ID = {row.id: row for row in KEYS}
 
 FOOT = (
     "attention.apply-fix",
+    "profiles.switch-profile",
+    "profiles.toggle-profile",
     "list.open-row",
     "sessions.create-session",
     "sessions.delete-marked",

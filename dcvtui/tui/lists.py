@@ -1,36 +1,40 @@
-"""What the lists of the console list: attention, sessions, servers, activity.
+"""What the lists of the console list: attention, sessions, servers, activity, profiles.
 
-Four definitions of one widget, `dcvtui.tui.fleet_list.FleetList`, each with the
+Five definitions of one widget, `dcvtui.tui.fleet_list.FleetList`, each with the
 keys of its view.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
 from textual import on
 from textual.binding import BindingType
+from textual.message import Message
 
 from dcvtui.activity import ActivityEntry
 from dcvtui.api.states import Availability, SessionState
 from dcvtui.api.text import visible
 from dcvtui.attention import AttentionItem
-from dcvtui.columns import Column
+from dcvtui.columns import Column, Sign
+from dcvtui.config import Connection
 from dcvtui.details import (
     Detail,
     activity_details,
     attention_details,
+    broker_details,
     server_details,
     session_details,
     since_text,
 )
 from dcvtui.fields import SERVER_COLUMNS, SESSION_COLUMNS, state_sign
 from dcvtui.fleet import ServerRecord, SessionRecord, Snapshot, server_wire, session_wire
+from dcvtui.known_brokers import BrokerRow
 from dcvtui.query import Tags
 from dcvtui.tui.fleet_list import FleetList, ListDefinition
 from dcvtui.tui.keys import BY_ID, bindings
 from dcvtui.tui.table import FleetTable
-from dcvtui.watch import Watch
+from dcvtui.watch import Counts, Watch
 
 # ------------------------------------------------------------------ sessions and servers
 
@@ -246,4 +250,102 @@ class ActivityList(FleetList):
     )
 
 
-LISTS: tuple[type[FleetList], ...] = (AttentionList, SessionsList, ServersList, ActivityList)
+# ------------------------------------------------------------------ profiles
+
+_LINK_SIGNS = {"live": Sign.GOOD, "polling": Sign.GOOD, "connecting": Sign.CREATING, "stale": Sign.BAD}
+
+
+def _mode(row: BrokerRow) -> str:
+    if row.broker.connection is None:
+        return "cannot be used"
+    return "read-only" if row.broker.connection.read_only else ""
+
+
+def _if_open(number: Callable[[Counts], int]) -> Callable[[BrokerRow, datetime], str]:
+    return lambda row, _now: f"{number(row.counts):,}" if row.is_open else ""
+
+
+PROFILE_COLUMNS: tuple[Column[BrokerRow], ...] = (
+    Column("NAME", lambda row, _now: visible(row.name), 20, narrow=12, wide=30, importance=0),
+    Column(
+        "STATE",
+        lambda row, _now: row.state,
+        10,
+        importance=1,
+        sign=lambda row: _LINK_SIGNS.get(row.state, Sign.DELETED),
+    ),
+    Column("ADDRESS", lambda row, _now: visible(row.broker.address), 34, narrow=16, wide=60, importance=2),
+    Column("SERVERS", _if_open(lambda counts: counts.servers), 8, is_right=True, importance=3),
+    Column(
+        "SESSIONS", _if_open(lambda counts: sum(counts.sessions.values())), 9, is_right=True, importance=3
+    ),
+    Column("MODE", lambda row, _now: _mode(row), 14, importance=4),
+    Column("REASON", lambda row, _now: visible(row.why), 30, wide=80, importance=5),
+)
+
+
+class ProfilesList(FleetList):
+    """The brokers the operator knows."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [*bindings("profiles")]
+
+    class BrokersChosen(Message):
+        """Other brokers are to be looked at."""
+
+        def __init__(self, connections: Sequence[Connection], *, is_switch: bool) -> None:
+            super().__init__()
+            self.connections, self.is_switch = connections, is_switch
+
+    LISTS_WHAT = ListDefinition(
+        view="profiles",
+        title="Profiles",
+        columns=PROFILE_COLUMNS,
+        nothing="No profile yet.",
+        details=lambda row, _watch, _now: broker_details(row),
+        wire=lambda row, _watch: {
+            "Name": row.name,
+            "Url": row.broker.address,
+            "State": row.state,
+            "Reason": row.why,
+        },
+        rank=lambda row: row.place,
+    )
+
+    @property
+    def _open(self) -> list[Connection]:
+        rows = self.listing.records.values()
+        return [row.broker.connection for row in rows if row.is_open]
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002  Textual's
+        """Nothing here is in trouble, and marks serve nothing."""
+        return action not in ("toggle_trouble", "mark_row", "mark_range", "mark_shown", "open_row")
+
+    def action_switch_profile(self) -> None:
+        """Look at the broker under the cursor, and at no other."""
+        row = self._usable_row()
+        if row is not None:
+            self.post_message(self.BrokersChosen([row.broker.connection], is_switch=True))
+
+    def action_toggle_profile(self) -> None:
+        """Look at this broker beside the others, or no longer."""
+        row = self._usable_row()
+        if row is None:
+            return
+        others = [one for one in self._open if one.name != row.name]
+        if row.is_open and not others:
+            self.post_message(
+                self.Later("This is the only broker that is looked at; enter on another switches.")
+            )
+            return
+        chosen = others if row.is_open else [*others, row.broker.connection]
+        self.post_message(self.BrokersChosen(chosen, is_switch=False))
+
+    def _usable_row(self) -> Any:
+        row = self.table.cursor_record
+        if row is not None and row.broker.connection is None:
+            self.post_message(self.Later(row.why))
+            return None
+        return row
+
+
+LISTS: tuple[type[FleetList], ...] = (AttentionList, SessionsList, ServersList, ActivityList, ProfilesList)

@@ -91,6 +91,8 @@ async def test_a_new_session_goes_to_the_broker_of_the_row_that_was_looked_at(tm
         await two.pilot.press("slash", *f"{SOME} profile:west", "enter")
         await see(two.pilot, "1 of ")
         await two.pilot.press("n")
+        await see(two.pilot, "On which broker?")
+        await two.pilot.press("enter")
         await see(two.pilot, "New session on west", "can take a VIRTUAL")
         await two.pilot.press(*"ana", "tab", *"shared-3", "ctrl+o")
         await see(two.pilot, "1 session accepted", "2 of ")
