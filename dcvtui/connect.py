@@ -13,9 +13,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from typing import Any
 from urllib.parse import quote
 
+from dcvtui.api.permissions import evaluate
 from dcvtui.api.states import SessionState
 from dcvtui.api.text import visible
 from dcvtui.errors import ProgramError
@@ -24,12 +26,23 @@ DEFAULT_ADDRESS_TAG = "public_ipv4"
 ENDS_SOON = timedelta(minutes=5)
 _MASK = "••••••••"
 _FILE_NAME_LENGTH = 120
+_HOST = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?|[^\s\x00-\x20\x7f-\x9f/:?#@%\[\]\\]+")
+_BREAK = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 # What a path may hold unescaped (RFC 3986, pchar and the slash); a percent sign is already an escape.
 _PATH_SAFE = "/%:@!$&'()*+,;=-._~"
 
 
 class NoAddressError(ProgramError):
     """The answer does not say where the session is, or says it in a way no client takes."""
+
+
+class LinkForm(StrEnum):
+    """What is handed out: a link for a browser or a native client, a `.dcv` file, or the broker's answer."""
+
+    WEB = "web"
+    NATIVE = "native"
+    FILE = "file"
+    JSON = "json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +64,9 @@ class Route:
             raise NoAddressError(f"'{visible(text)}' is no gateway; it looks like gateway.example:8443.")
         return cls(match[1] or match[2], int(match[3]))
 
+    def __str__(self) -> str:
+        return f"{_in_url(self.host)}:{self.port}"
+
 
 def direct_route(session: Mapping[str, Any], address_tag: str = DEFAULT_ADDRESS_TAG) -> Route:
     """The way without a gateway: the public address in a server tag, else the server's own.
@@ -61,9 +77,14 @@ def direct_route(session: Mapping[str, Any], address_tag: str = DEFAULT_ADDRESS_
     server = _server(session)
     endpoint = _endpoint(server)
     tagged = next((t.get("Value") for t in server.get("Tags") or () if t.get("Key") == address_tag), None)
+    if tagged and not _HOST.fullmatch(str(tagged)):
+        raise NoAddressError(
+            f"The tag {visible(address_tag)} of the server holds '{visible(str(tagged))}', "
+            "which is no address. Correct it on the server, or use a gateway."
+        )
     host = tagged or endpoint.get("IpAddress") or server.get("Ip")
     port = endpoint.get("Port") or server.get("Port")
-    if not host or not str(port).isdecimal():
+    if not _HOST.fullmatch(str(host or "")) or not str(port).isdecimal():
         raise NoAddressError(
             "The broker does not say at which address and port the session is reached. "
             "Look at the server's details; its agent may not have reported yet."
@@ -105,13 +126,45 @@ def connection_file(session: Mapping[str, Any], token: str, user: str, route: Ro
         "authtoken": token,
     }
     for name, value in values.items():
-        if any(ord(character) < 0x20 or 0x7F <= ord(character) < 0xA0 for character in value):
+        if _BREAK.search(value):
             raise NoAddressError(
-                f"The value of {name} holds a control character, which no .dcv file can carry."
+                f"The value of {name} holds a line break or another control character, "
+                "which no .dcv file can carry."
             )
     lines = ["[version]", "format=1.0", "", "[connect]"]
     lines += [f"{name}={value}" for name, value in values.items()]
     return "\n".join(lines) + "\n"
+
+
+def handed_out(
+    form: LinkForm, session: Mapping[str, Any], token: str, user: str, route: Route | None = None
+) -> str:
+    """What somebody is given to reach a session, the token in it.
+
+    Args:
+        form: As what.
+        session: The session with its server, as connection data give it.
+        token: The connection token.
+        user: Whom the token is for.
+        route: Another way than the direct one.
+
+    Raises:
+        NoAddressError: see `direct_route` and `connection_file`.
+    """
+    match form:
+        case LinkForm.WEB:
+            return web_url(session, token, route)
+        case LinkForm.NATIVE:
+            return native_url(session, token, route)
+        case LinkForm.FILE:
+            return connection_file(session, token, user, route)
+        case LinkForm.JSON:
+            return json.dumps({"Session": dict(session), "ConnectionToken": token}, indent=2) + "\n"
+
+
+def may_see(permissions: str, owner: str, user: str) -> bool:
+    """Whether a permissions text lets a user see the session, as far as the text alone can tell."""
+    return "display" in evaluate(permissions, owner, user)
 
 
 def file_name(user: str, session_name: str) -> str:
@@ -142,7 +195,12 @@ def ends_soon(end: datetime | None, now: datetime) -> bool:
 
 
 def warnings_of(
-    session: Mapping[str, Any], direct: Route | None, end: datetime | None, now: datetime
+    session: Mapping[str, Any],
+    direct: Route | None,
+    end: datetime | None,
+    now: datetime,
+    *,
+    shut_out: str = "",
 ) -> list[str]:
     """What may keep a client from getting in, to be said before a link is handed out.
 
@@ -151,6 +209,7 @@ def warnings_of(
         direct: Where clients connect to without a gateway.
         end: When the token ends, if known.
         now: The time.
+        shut_out: A user whom the last known permissions do not let in, "" if they let everybody in question.
     """
     found = []
     state = str(session.get("State") or "")
@@ -160,6 +219,8 @@ def warnings_of(
     limit, connections = session.get("MaxConcurrentClients"), session.get("NumOfConnections")
     if isinstance(limit, int) and isinstance(connections, int) and 0 < limit <= connections:
         found.append(f"All places are taken: {connections} of {limit} clients are connected.")
+    if shut_out:
+        found.append(f"The permissions sent last do not let {visible(shut_out)} see this session.")
     if direct and _is_private(direct.host):
         found.append(f"{direct.host} is a private address: it is reached only from inside its network.")
     if ends_soon(end, now):
@@ -175,9 +236,13 @@ def masked(text: str, token: str = "") -> str:
 
 def _url(scheme: str, session: Mapping[str, Any], token: str, route: Route | None) -> str:
     way = route or direct_route(session)
-    host = f"[{way.host}]" if ":" in way.host else way.host
     identity = quote(str(session.get("Id", "")), safe="")
-    return f"{scheme}://{host}:{way.port}{_path(session)}?authToken={quote(token, safe='')}#{identity}"
+    return f"{scheme}://{way}{_path(session)}?authToken={quote(token, safe='')}#{identity}"
+
+
+def _in_url(host: str) -> str:
+    """A host as URLs have it: IPv6 in brackets, the zone of a local address escaped (RFC 6874)."""
+    return f"[{host.replace('%', '%25')}]" if ":" in host else host
 
 
 def _server(session: Mapping[str, Any]) -> Mapping[str, Any]:

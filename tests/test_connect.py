@@ -8,13 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dcvtui.connect import (
+    LinkForm,
     NoAddressError,
     Route,
     connection_file,
     direct_route,
     ends_soon,
     file_name,
+    handed_out,
     masked,
+    may_see,
     native_url,
     token_end,
     web_url,
@@ -37,17 +40,22 @@ def jwt(**claims: Any) -> str:
     return f"aGVhZA.{_base64(json.dumps(claims).encode())}.c2ln"
 
 
-def test_w1_urls_are_those_of_the_guide_byte_for_byte() -> None:
+@pytest.mark.covers("W1")
+def test_links_are_those_of_the_guide_byte_for_byte() -> None:
+    """Links for browsers and native clients are exactly as the developer guide builds them."""
     place = session(WebUrlPath="/")
     assert web_url(place, "eyJ.a-b_c.d") == "https://10.0.0.5:8443/?authToken=eyJ.a-b_c.d#4a6f-11"
     assert native_url(place, "eyJ.a-b_c.d") == "dcv://10.0.0.5:8443/?authToken=eyJ.a-b_c.d#4a6f-11"
 
 
-def test_w2_a_gateway_replaces_host_and_port_only() -> None:
+@pytest.mark.covers("W2")
+def test_a_gateway_replaces_host_and_port_only() -> None:
+    """By way of a gateway only host and port of a link change."""
     url = web_url(session(Endpoints=[HTTP]), "t", Route("gw.example.com", 443))
     assert url == "https://gw.example.com:443/web?authToken=t#4a6f-11"
 
 
+@pytest.mark.covers("W3")
 @pytest.mark.parametrize(
     ("changes", "url"),
     [
@@ -55,16 +63,20 @@ def test_w2_a_gateway_replaces_host_and_port_only() -> None:
         ({"WebUrlPath": "/a b/ü"}, "https://10.0.0.5:8443/a%20b/%C3%BC?authToken=t#4a6f-11"),
         ({"WebUrlPath": "no-slash"}, "https://10.0.0.5:8443/no-slash?authToken=t#4a6f-11"),
         ({"WebUrlPath": "/?x#y"}, "https://10.0.0.5:8443/%3Fx%23y?authToken=t#4a6f-11"),
+        ({"Ip": "fe80::1%eth0"}, "https://[fe80::1%25eth0]:8443/?authToken=t#4a6f-11"),
         ({"Port": 8444}, "https://10.0.0.5:8444/?authToken=t#4a6f-11"),
     ],
 )
-def test_w3_addresses_and_odd_characters_are_written_as_urls_want_them(
+def test_addresses_and_odd_characters_are_written_as_urls_want_them(
     changes: dict[str, Any], url: str
 ) -> None:
+    """IPv6 addresses stand in brackets, and what a path cannot hold is escaped."""
     assert web_url(session(**changes), "t") == url
 
 
-def test_w3_token_and_id_are_escaped_outside_unreserved_characters() -> None:
+@pytest.mark.covers("W3")
+def test_token_and_id_are_escaped_outside_unreserved_characters() -> None:
+    """Tokens and ids of any characters make a link that holds them unchanged."""
     odd = session() | {"Id": "console #1"}
     assert web_url(odd, "a+b/c=") == "https://10.0.0.5:8443/?authToken=a%2Bb%2Fc%3D#console%20%231"
 
@@ -84,11 +96,50 @@ def test_a_server_tag_carries_the_public_address() -> None:
 
 
 @pytest.mark.parametrize(
-    "broken", [{}, {"Server": None}, session(Ip=None), session(Port="x"), session(Port=None)]
+    "broken",
+    [
+        {},
+        {"Server": None},
+        session(Ip=None),
+        session(Ip="a b"),
+        session(Ip="evil.example/?x="),
+        session(Port="x"),
+        session(Port=None),
+    ],
 )
 def test_a_session_without_an_address_is_one_sentence(broken: dict[str, Any]) -> None:
     with pytest.raises(NoAddressError, match="does not say at which address"):
         web_url(broken, "t")
+
+
+@pytest.mark.parametrize("value", ["gw.example/?x=", "a b", "a\nb", "user@gw", "gw:1:2:g", "https://gw"])
+def test_a_tag_that_holds_no_address_is_said_and_not_linked_to(value: str) -> None:
+    with pytest.raises(NoAddressError, match="public_ipv4"):
+        web_url(session(Tags=[{"Key": "public_ipv4", "Value": value}]), "t")
+
+
+def test_every_form_holds_the_token_and_the_way() -> None:
+    place, way = session(WebUrlPath="/"), Route("fd00::1", 443)
+    assert handed_out(LinkForm.WEB, place, "t", "ana", way) == "https://[fd00::1]:443/?authToken=t#4a6f-11"
+    assert handed_out(LinkForm.NATIVE, place, "t", "ana", way) == "dcv://[fd00::1]:443/?authToken=t#4a6f-11"
+    assert "\nhost=fd00::1\nport=443\n" in handed_out(LinkForm.FILE, place, "t", "ana", way)
+    answer = json.loads(handed_out(LinkForm.JSON, place, "t", "ana", way))
+    assert answer == {"Session": place, "ConnectionToken": "t"}
+
+
+@pytest.mark.parametrize(
+    ("text", "user", "sees"),
+    [
+        ("[permissions]\n%owner% allow builtin\n", "ana", True),
+        ("[permissions]\n%owner% allow builtin\n", "bob", False),
+        ("[permissions]\nbob allow display\n", "bob", True),
+        ("[permissions]\nbob allow clipboard-copy\n", "bob", False),
+        ("", "ana", False),
+        ("nonsense", "ana", False),
+    ],
+)
+def test_who_sees_a_session_is_read_from_its_permissions(text: str, user: str, sees: bool) -> None:
+    assert may_see(text, "ana", user) is sees
 
 
 @pytest.mark.parametrize(
@@ -111,7 +162,9 @@ def test_what_is_no_gateway_is_one_sentence(text: str) -> None:
         Route.read(text)
 
 
-def test_w4_the_connection_file_begins_with_its_version_and_holds_no_password() -> None:
+@pytest.mark.covers("W4")
+def test_the_connection_file_begins_with_its_version_and_holds_no_password() -> None:
+    """A connection file begins with the version that clients insist on, and never holds a password."""
     text = connection_file(session(Endpoints=[HTTP]), "eyJ.t", "CORP\\ana", Route("gw.example.com", 8443))
     assert text == (
         "[version]\nformat=1.0\n\n[connect]\nhost=gw.example.com\nport=8443\nweburlpath=/web\n"
@@ -119,8 +172,10 @@ def test_w4_the_connection_file_begins_with_its_version_and_holds_no_password() 
     )
 
 
-@pytest.mark.parametrize("user", ["ana\npassword=x", "ana\r", "a\x00", "a\x85"])
+@pytest.mark.covers("W4")
+@pytest.mark.parametrize("user", ["ana\npassword=x", "ana\r", "a\x00", "a\x85", "a\u2028b"])
 def test_a_value_with_a_line_break_is_refused(user: str) -> None:
+    """No value can smuggle a line, such as a password, into a connection file."""
     with pytest.raises(NoAddressError, match="user"):
         connection_file(session(), "t", user)
 

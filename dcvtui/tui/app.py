@@ -299,7 +299,9 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
     def _make_flows(self, broker: Broker, client: "BrokerClient") -> "Flows":
         from dcvtui.tui.flows import Flows, Surroundings  # noqa: PLC0415  loaded after the first rows
+        from dcvtui.viewer import Viewer, find_viewer  # noqa: PLC0415  as above
 
+        viewer = find_viewer(os.environ)
         return Flows(
             client,
             Surroundings(
@@ -313,6 +315,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
                 copy=self.copy_text,
                 finished=self._finished,
                 now=self.broker_now,
+                open_viewer=Viewer(viewer, os.environ).open if viewer else None,
                 where=lambda: f" on {broker.connection.name}" if len(self._brokers) > 1 else "",
             ),
         )

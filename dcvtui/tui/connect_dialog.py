@@ -17,16 +17,23 @@ from textual.widgets import Input
 
 from dcvtui import connect
 from dcvtui.api.text import visible
-from dcvtui.connect import Route
+from dcvtui.connect import LinkForm, Route
 from dcvtui.errors import ProgramError
 from dcvtui.private_files import replace_private, shown_path
 from dcvtui.terminal import CopyError
 from dcvtui.tui.form_fields import FormField, OneOf, text_input
 from dcvtui.tui.panel import KeyLine, Panel, Words
 
-WEB: Final = "web"
-NATIVE: Final = "native"
-FILE: Final = "file"
+DIRECT: Final = "direct"
+GATEWAY: Final = "gateway"
+OTHER: Final = "other"
+
+_FORMS: Final = [
+    (LinkForm.WEB, "web"),
+    (LinkForm.NATIVE, "native"),
+    (LinkForm.FILE, "file"),
+    (LinkForm.JSON, "JSON"),
+]
 
 # A link that a terminal is to select as one line must be wrapped by the terminal, not by us.
 _BARE: Final = "\x1b[?1000l\x1b[?1003l\x1b[?1006l\x1b[?1015l\x1b[0m\x1b[H\x1b[2J\x1b[?7h"
@@ -100,9 +107,10 @@ class ConnectDialog(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("y", "copy", "copy", id="connect.copy-link", tooltip="Put it on the terminal's clipboard"),
-        Binding("v", "show_link", "bare link", id="connect.show-link", tooltip="Alone on a cleared screen"),
+        Binding("v", "show_link", "link", id="connect.show-link", tooltip="Alone on a cleared screen"),
         Binding("s", "save", "save", id="connect.save-file", tooltip="Save a .dcv file for the viewer"),
-        Binding("tab", "next_form", "form", id="connect.next-form", tooltip="Web, native or file"),
+        Binding("tab", "next_form", "form", id="connect.next-form", tooltip="Web, native, file or JSON"),
+        Binding("g", "next_route", "route", id="connect.next-route", tooltip="Direct, gateway or other"),
         Binding("r", "renew", "renew", id="connect.renew-token", tooltip="Ask the broker for a new token"),
         Binding("o", "open_viewer", "viewer", id="connect.open-viewer", tooltip="Start the local viewer"),
         Binding("u", "edit_user", "user", id="connect.edit-user", tooltip="A token for another user"),
@@ -122,6 +130,7 @@ class ConnectDialog(ModalScreen[None]):
         folder: Path | None = None,
         scp_host: str | None = None,
         open_viewer: OpenViewer | None = None,
+        permissions: str | None = None,
         has_mouse: bool = True,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -138,6 +147,7 @@ class ConnectDialog(ModalScreen[None]):
             folder: Where files are saved; the home directory without it.
             scp_host: Name of this machine if the operator sits at another one.
             open_viewer: Starts a viewer where there is one.
+            permissions: The permissions of the session, if they are known.
             has_mouse: Whether mouse reports are on.
             now: The time.
         """
@@ -152,6 +162,9 @@ class ConnectDialog(ModalScreen[None]):
         self._folder = folder
         self._scp_host = scp_host
         self._open_viewer = open_viewer
+        self._permissions = permissions
+        self._other: Route | None = None
+        self._route_before = GATEWAY if gateway else DIRECT
         self._has_mouse = has_mouse
         self._now = now
 
@@ -163,20 +176,25 @@ class ConnectDialog(ModalScreen[None]):
             Words(id="said", optional=True),
             Words(id="warnings", classes="-warning", optional=True),
             FormField("User", text_input(self._user), id="user"),
-            FormField("Form", OneOf([(WEB, "web"), (NATIVE, "native"), (FILE, ".dcv file")], WEB), id="form"),
+            FormField("Form", OneOf(_FORMS, LinkForm.WEB), id="form"),
+            FormField("Route", OneOf(self._routes, self._route_before), id="route"),
+            FormField("Host", text_input(placeholder="gateway.example:8443"), id="host"),
             FormField("Link", Words(id="link"), id="way"),
             FormField("Valid", Words(id="valid"), id="life"),
             foot=KeyLine(
-                "connect.copy-link", "connect.show-link", "connect.save-file", "connect.next-form",
-                "connect.edit-user", "connect.renew-token", "connect.open-viewer", "any.close-top",
+                "connect.copy-link", "connect.show-link", "connect.save-file", "connect.open-viewer",
+                "connect.next-form", "connect.next-route", "connect.edit-user", "connect.renew-token",
+                "any.close-top",
             ),
         )  # fmt: skip
 
     def on_mount(self) -> None:
         """Show what there is, or ask for it."""
         # Keys, not the focus, choose here: the letters of the keys would be typed into the field.
-        self.query_one(OneOf).can_focus = False
-        self.query_one(Input).can_focus = False
+        for choice in self.query(OneOf):
+            choice.can_focus = False
+        for field in self.query(Input):
+            field.can_focus = False
         self._show()
         if not self._token:
             self.action_renew()
@@ -184,8 +202,34 @@ class ConnectDialog(ModalScreen[None]):
     # ---------------------------------------------------------------- what is shown
 
     @property
+    def _routes(self) -> list[tuple[str, str]]:
+        between = [(GATEWAY, "gateway")] if self._gateway else []
+        return [(DIRECT, "direct"), *between, (OTHER, "other")]
+
+    @property
+    def _form(self) -> LinkForm:
+        return LinkForm(self.query_one("#form OneOf", OneOf).value)
+
+    @property
+    def _direct(self) -> Route | None:
+        """The way without a gateway, if that is what is chosen."""
+        is_direct = self.query_one("#route OneOf", OneOf).value == DIRECT
+        return connect.direct_route(self._session, self._address_tag) if is_direct else None
+
+    @property
     def _route(self) -> Route:
-        return self._gateway or connect.direct_route(self._session, self._address_tag)
+        """The way that is chosen.
+
+        Raises:
+            ProgramError: there is none yet.
+        """
+        if (direct := self._direct) is not None:
+            return direct
+        chosen = self.query_one("#route OneOf", OneOf).value
+        route = self._gateway if chosen == GATEWAY else self._other
+        if route is None:
+            raise connect.NoAddressError("Type the host and the port of the other way.")
+        return route
 
     @property
     def handed_out(self) -> str:
@@ -194,21 +238,18 @@ class ConnectDialog(ModalScreen[None]):
         Raises:
             ProgramError: the session has no address.
         """
-        form = self.query_one(OneOf).value
-        if form == FILE:
-            return connect.connection_file(self._session, self._token, self._user, self._route)
-        make = connect.web_url if form == WEB else connect.native_url
-        return make(self._session, self._token, self._route)
+        return connect.handed_out(self._form, self._session, self._token, self._user, self._route)
 
     @on(OneOf.Changed)
     def _show(self) -> None:
+        self.query_one("#host").display = self.query_one("#route OneOf", OneOf).value == OTHER
         link = self.query_one("#link", Words)
         if not self._token:
             link.show("no token yet")
             return
         end = connect.token_end(self._token)
         try:
-            link.show(connect.masked(self.handed_out.strip(), self._token))
+            link.show(self._shown(self.handed_out.strip()))
             warnings = self._warnings(end)
         except ProgramError as error:
             link.show("-")
@@ -217,8 +258,15 @@ class ConnectDialog(ModalScreen[None]):
         self.query_one("#valid", Words).show(life)
         self.query_one("#warnings", Words).show("\n".join(f"! {warning}" for warning in warnings))
 
+    def _shown(self, text: str) -> str:
+        if self._form is LinkForm.JSON:
+            return f"the broker's answer, {len(text.splitlines())} lines, with the token"
+        return connect.masked(text, self._token)
+
     def _warnings(self, end: datetime | None) -> list[str]:
-        return connect.warnings_of(self._session, None if self._gateway else self._route, end, self._now())
+        owner, user, text = str(self._session.get("Owner") or ""), self._user, self._permissions
+        shut_out = user if text is not None and not connect.may_see(text, owner, user) else ""
+        return connect.warnings_of(self._session, self._direct, end, self._now(), shut_out=shut_out)
 
     def _say(self, text: str) -> None:
         self.query_one("#said", Words).show(text)
@@ -230,8 +278,30 @@ class ConnectDialog(ModalScreen[None]):
     # ---------------------------------------------------------------- actions
 
     def action_next_form(self) -> None:
-        """Web, native, file, and round again."""
-        self.query_one(OneOf).action_step(1)
+        """Web, native, file, JSON, and round again."""
+        self.query_one("#form OneOf", OneOf).action_step(1)
+
+    def action_next_route(self) -> None:
+        """Direct, the gateway, another one that is typed."""
+        choice = self.query_one("#route OneOf", OneOf)
+        if choice.value != OTHER:
+            self._route_before = choice.value
+        choice.action_step(1)
+        if choice.value == OTHER:
+            self.query_one("#host").display = True
+            self._enter(self.query_one("#host Input", Input))
+
+    @on(Input.Submitted, "#host Input")
+    def take_host(self, event: Input.Submitted) -> None:
+        """Take another way by the host and port that were typed."""
+        try:
+            self._other = Route.read(event.value)
+        except ProgramError as error:
+            self.query_one("#host", FormField).complain(error.sentence)
+            return
+        self.query_one("#host", FormField).complain("")
+        self._leave_field()
+        self._show()
 
     def action_copy(self) -> None:
         """Put what is shown on the clipboard."""
@@ -307,7 +377,7 @@ class ConnectDialog(ModalScreen[None]):
             self._session, self._token = await self._renew(user)
         except ProgramError as error:
             # The link below is still the former user's.
-            self.query_one(Input).value = self._user
+            self.query_one("#user Input", Input).value = self._user
             self._say(error.sentence)
             return
         self._user = user
@@ -316,11 +386,9 @@ class ConnectDialog(ModalScreen[None]):
 
     def action_edit_user(self) -> None:
         """Type another user; Enter asks for a token."""
-        field = self.query_one(Input)
-        field.can_focus = True
-        self.set_focus(field)
+        self._enter(self.query_one("#user Input", Input))
 
-    @on(Input.Submitted)
+    @on(Input.Submitted, "#user Input")
     def take_user(self, event: Input.Submitted) -> None:
         """Ask for the token of the user that was typed."""
         if user := event.value.strip():
@@ -328,15 +396,26 @@ class ConnectDialog(ModalScreen[None]):
             self._say(f"asking for a token of {user}…")
             self._ask(user)
 
+    def _enter(self, field: Input) -> None:
+        field.can_focus = True
+        self.set_focus(field)
+
     def _leave_field(self) -> None:
         self.set_focus(None)
-        self.query_one(Input).can_focus = False
+        for field in self.query(Input):
+            field.can_focus = False
 
     def action_close(self) -> None:
-        """Leave the user's field, or the dialog."""
-        field = self.query_one(Input)
-        if field.has_focus:
-            field.value = self._user
-            self._leave_field()
+        """Leave a field with what it held before, or the dialog."""
+        user, host = self.query_one("#user Input", Input), self.query_one("#host Input", Input)
+        if user.has_focus:
+            user.value = self._user
+        elif host.has_focus:
+            host.value = str(self._other or "")
+            self.query_one("#host", FormField).complain("")
+            if self._other is None:
+                self.query_one("#route OneOf", OneOf).value = self._route_before
+        else:
+            self.dismiss(None)
             return
-        self.dismiss(None)
+        self._leave_field()

@@ -24,7 +24,7 @@ from dcvtui.errors import NotUnderstood, ProgramError
 from dcvtui.fleet import Key, ServerRecord, SessionRecord, Snapshot, session_wire
 from dcvtui.operations import Batch, ItemResult, Outcome
 from dcvtui.terminal import Drawing, Terminal
-from dcvtui.tui.connect_dialog import ConnectDialog
+from dcvtui.tui.connect_dialog import ConnectDialog, OpenViewer
 from dcvtui.tui.dialogs import FORCE_CLOSE, FORCE_DELETE, ConfirmDialog, ResultDialog
 from dcvtui.tui.forms import CreateSessionForm, PermissionsEditor, SessionDraft
 from dcvtui.tui.panel import plural
@@ -70,6 +70,7 @@ class Surroundings:
         copy: puts a text on the clipboard.
         finished: told of every result, with the verb and the keys of the items.
         now: the time.
+        open_viewer: starts the native viewer, where there is one.
         where: which broker it is, such as " on west", where there are several.
     """
 
@@ -83,6 +84,7 @@ class Surroundings:
     copy: Callable[[str], Awaitable[str]]
     finished: Callable[[str, Sequence[tuple[Key, ItemResult]]], None]
     now: Callable[[], datetime]
+    open_viewer: OpenViewer | None = None
     where: Callable[[], str] = lambda: ""
 
 
@@ -272,6 +274,8 @@ class Flows:
                 address_tag=connection.address_tag,
                 folder=Path.home(),
                 scp_host=_this_host() if self.around.terminal.is_ssh else None,
+                open_viewer=self.around.open_viewer,
+                permissions=sent.text if (sent := self.sent.get(session.key)) else None,
             )
         )
 

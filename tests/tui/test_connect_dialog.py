@@ -17,6 +17,7 @@ from dcvtui.connect import Route, warnings_of
 from dcvtui.errors import Refused
 from dcvtui.terminal import CopyError
 from dcvtui.tui.connect_dialog import ConnectDialog, LinkScreen
+from dcvtui.tui.form_fields import FormField
 from dcvtui.tui.panel import Words
 from tests.pseudo_terminal import Terminal
 from tests.tui.screens import assert_screen, screen_text
@@ -30,6 +31,9 @@ SESSION: dict[str, Any] = {
     "NumOfConnections": 0,
     "Server": {"Ip": "93.184.216.34", "Port": "8443", "WebUrlPath": "/"},
 }
+
+
+PRIVATE: dict[str, Any] = SESSION | {"Server": {"Ip": "10.0.0.17", "Port": "8443"}}
 
 
 def token_for(user: str, end: datetime = NOON + timedelta(hours=1)) -> str:
@@ -110,13 +114,14 @@ async def test_the_forms_are_a_key_apart_and_each_is_copied_whole() -> None:
     app = Opener(Broker(), token_for("ana"))
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
-        for _ in range(3):
+        for _ in range(4):
             await pilot.press("y")
             await settled(pilot)
             await pilot.press("tab")
         assert app.words("said") == "sent to the terminal's clipboard. Nothing to paste? v"
     rest = f"93.184.216.34:8443/?authToken={token_for('ana')}#{SESSION['Id']}"
     assert app.copied[:2] == [f"https://{rest}", f"dcv://{rest}"]
+    assert json.loads(app.copied[3]) == {"Session": SESSION, "ConnectionToken": token_for("ana")}
     assert app.copied[2].startswith("[version]\nformat=1.0\n")
     assert f"authtoken={token_for('ana')}\n" in app.copied[2]
 
@@ -153,7 +158,7 @@ async def test_a_refused_user_leaves_the_former_link_under_its_name() -> None:
         await pilot.press("u", *"x", "enter")
         await settled(pilot)
         assert app.words("said") == "Session is neither in READY nor in UNKNOWN state."
-        assert app.dialog.query_one(Input).value == "ana"
+        assert app.dialog.query_one("#user Input", Input).value == "ana"
 
 
 async def test_escape_leaves_the_field_first_and_the_dialog_then() -> None:
@@ -161,7 +166,7 @@ async def test_escape_leaves_the_field_first_and_the_dialog_then() -> None:
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
         await pilot.press("u", *"xyz", "escape")
-        assert app.dialog.query_one(Input).value == "ana"
+        assert app.dialog.query_one("#user Input", Input).value == "ana"
         assert app.dialog.is_current
         await pilot.press("escape")
         await pilot.pause()
@@ -182,7 +187,9 @@ async def test_without_a_token_nothing_is_handed_out(tmp_path: Path) -> None:
     assert app.copied == []
 
 
+@pytest.mark.covers("W4")
 async def test_a_file_is_saved_for_its_owner_with_the_line_that_fetches_it(tmp_path: Path) -> None:
+    """A connection file that is saved can be read by its owner alone."""
     app = Opener(Broker(), token_for("ana"), folder=tmp_path, scp_host="jump")
     async with app.run_test(size=(80, 24)) as pilot:
         await settled(pilot)
@@ -220,6 +227,64 @@ async def test_a_gateway_stands_in_the_link_and_its_address_is_no_concern() -> N
         await settled(pilot)
         assert app.words("link").startswith("https://gw.example:443/")
         assert app.words("warnings") == ""
+
+
+async def test_the_route_is_a_choice_and_replaces_host_and_port_alone() -> None:
+    app = Opener(Broker(PRIVATE), token_for("ana"), gateway=Route("gw.example", 443))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        rest = f"/?authToken=••••••••#{SESSION['Id']}"
+        assert app.words("link") == f"https://gw.example:443{rest}"
+        await pilot.press("g", *"other.example:99999", "enter")
+        await settled(pilot)
+        assert "is no gateway" in app.dialog.query_one("#host", FormField).fault
+        await pilot.press(*["backspace"] * 5, *"8443", "enter")
+        await settled(pilot)
+        assert app.words("link") == f"https://other.example:8443{rest}"
+        assert app.words("warnings") == ""
+        await pilot.press("g")
+        await settled(pilot)
+        assert app.words("link") == f"https://10.0.0.17:8443{rest}"
+        assert "private address" in app.words("warnings")
+        await pilot.press("g")
+        await settled(pilot)
+        assert app.words("link") == f"https://gw.example:443{rest}"
+
+
+async def test_a_route_that_is_not_typed_leaves_the_former_one() -> None:
+    app = Opener(Broker(PRIVATE), token_for("ana"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("g")
+        await settled(pilot)
+        assert app.words("link") == "-"
+        assert "Type the host" in app.words("warnings")
+        await pilot.press(*"gw", "escape")
+        await settled(pilot)
+        assert app.dialog.is_current
+        assert app.words("link").startswith("https://10.0.0.17:8443/")
+        assert not app.dialog.query_one("#host").display
+
+
+async def test_permissions_that_shut_the_user_out_are_said_for_each_user() -> None:
+    text = "[permissions]\n%owner% allow builtin\nbob allow clipboard-copy\n"
+    app = Opener(Broker(), token_for("ana"), permissions=text)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        assert app.words("warnings") == ""
+        await pilot.press("u", *["backspace"] * 3, *"bob", "enter")
+        await settled(pilot)
+        assert app.words("warnings") == "! The permissions sent last do not let bob see this session."
+
+
+async def test_the_answer_of_the_broker_is_not_poured_over_the_screen() -> None:
+    app = Opener(Broker(), token_for("ana"))
+    async with app.run_test(size=(80, 24)) as pilot:
+        await settled(pilot)
+        await pilot.press("tab", "tab", "tab")
+        await settled(pilot)
+        assert app.words("link") == "the broker's answer, 15 lines, with the token"
+        assert token_for("ana")[:12] not in screen_text(app)
 
 
 async def test_the_viewer_is_offered_only_where_there_is_one() -> None:
