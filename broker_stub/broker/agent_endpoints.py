@@ -166,8 +166,10 @@ class AgentEndpoints:
             user = self._user_of(token, session_id)
         except ConnectionRefused as refused:
             logger.info("Connection to %s refused: %s.", place, refused)
+            audit.note(verdict="no")
             return _verdict("no", f"<message>{escape(str(refused))}</message>")
         logger.info("Connection to %s let in as %s.", place, user)
+        audit.note(verdict="yes")
         return _verdict("yes", f"<username>{escape(user)}</username>")
 
     def _user_of(self, token: str, session_id: str) -> str:

@@ -22,6 +22,7 @@ from broker_stub.broker.agent_channel import AgentChannel
 from broker_stub.broker.agent_endpoints import AgentEndpoints
 from broker_stub.broker.coordinator import Coordinator
 from broker_stub.broker.events import CancelCommand, Command, ReportsPaced, SendCommand
+from broker_stub.broker.metrics import Metrics
 from broker_stub.broker.oauth import Tokens
 from broker_stub.channel import (
     CHANNEL_PATH,
@@ -54,6 +55,7 @@ class AgentChannels:
         requires_token: Whether one is needed at all.
         clock: Seconds, only moving forward.
         now: The clock that deadlines are given in.
+        metrics: Counts how long commands take.
 
     Attributes:
         app: The ASGI application of the agent listener.
@@ -67,12 +69,14 @@ class AgentChannels:
         requires_token: bool = True,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        metrics: Metrics | None = None,
     ) -> None:
         self._coordinator = coordinator
         self._tokens = tokens
         self._requires_token = requires_token
         self._clock = clock
         self._now = now
+        self._metrics = metrics or Metrics("default")
         self._is_stopping = False
         self._channels: dict[str, AgentChannel] = {}
         self._clients: dict[str, set[AgentChannel]] = {}
@@ -101,6 +105,7 @@ class AgentChannels:
                 book.cancel(command.command_id)
                 self._drop_empty_book(command.server_id)
         elif isinstance(command, SendCommand):
+            self._metrics.command_given(command.command_id, command.kind)
             left_s = (command.deadline_at - self._now()).total_seconds()
             self._book(command.server_id).add(
                 command.command_id,
@@ -132,6 +137,7 @@ class AgentChannels:
         command_id = str(uuid.uuid4())
         future: asyncio.Future[CommandResult] = asyncio.get_running_loop().create_future()
         self._asked[command_id] = (server_id, future)
+        self._metrics.command_given(command_id, kind)
         book.add(command_id, kind, payload, deadline=self._clock() + timeout_s)
         channel.pump()
         try:
@@ -191,6 +197,7 @@ class AgentChannels:
 
     def finished(self, command_id: str, result: CommandResult) -> bool:
         """A result came; whether somebody in this process asked for it."""
+        self._metrics.command_finished(command_id, success=result.success)
         asked = self._asked.get(command_id)
         if asked is None:
             return False

@@ -93,6 +93,7 @@ class Coordinator:
 
     Attributes:
         deliver: Takes each command once its changes are stored; the agent listener sets it.
+        database_errors: How many writes failed.
         changed: Called when a server or session has changed; who tells others of it sets it.
     """
 
@@ -100,6 +101,7 @@ class Coordinator:
         self.registry = registry
         self.deliver: Callable[[Command], None] = _nobody_listens
         self.changed: Callable[[], None] = lambda: None
+        self.database_errors = 0
         self._store = store
         self._now = now
         self._steps: asyncio.Queue[_Step] = asyncio.Queue()
@@ -189,6 +191,7 @@ class Coordinator:
             try:
                 await step.written
             except StoreUnavailable as error:
+                self.database_errors += 1
                 if not self._store_failed:
                     logger.warning("The store cannot be written: %s. Changes are refused.", error)
                 self._store_failed = True

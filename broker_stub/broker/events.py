@@ -8,6 +8,7 @@ Members of reports (`hello`, `server`, `changed`, `data`) are spelled as on the 
 channel, see `broker_stub.channel_messages`, and were checked there.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -354,3 +355,16 @@ class FleetChanges:
 
 class Ambiguous(Exception):  # noqa: N818  the name is what it says: a question with several answers
     """Several sessions on different servers have the id, and nothing tells which one is meant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """The fleet in numbers."""
+
+    servers: Counter[tuple[str, str]]
+    """By availability and the reason why not, which is empty for available ones."""
+    sessions: Counter[tuple[str, str]]
+    """By type and state, ended ones too."""
+    queued: int
+    queued_since: datetime | None
+    """Since when the first of them has waited."""

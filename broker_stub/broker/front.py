@@ -49,11 +49,11 @@ _CONNECTION_DATA = re.compile(r"/sessionConnectionData/")
 _UNTIMED = ("/health", "/liveChanges", "/agent/v1/channel")
 _STARTING = "the broker is starting"
 
-Observe = Callable[[str, int, float], None]
-"""Takes operation, status and seconds of each request."""
+Observe = Callable[[str, int, float, audit.Call], None]
+"""Takes operation, status and seconds of each request, with what was noted of it."""
 
 
-def _observe_nothing(_operation: str, _status: int, _seconds: float) -> None:
+def _observe_nothing(_operation: str, _status: int, _seconds: float, _call: audit.Call) -> None:
     pass
 
 
@@ -105,7 +105,7 @@ class Front:
             await app(scope, receive, send_named)
         finally:
             self.under_way -= 1
-            self._observe(_operation(path), status, time.perf_counter() - begun)
+            self._observe(_operation(path), status, time.perf_counter() - begun, call)
             if action := self._action(scope):
                 audit.write(action, _outcome(status), call)
 

@@ -123,6 +123,11 @@ class Listener(uvicorn.Server):
         )
 
     @classmethod
+    def for_plain(cls, app: ASGIApp, grace_s: int) -> "Listener":
+        """A server for HTTP without TLS, for what holds no secrets and is bound to this host."""
+        return cls(uvicorn.Config(app, http=HttpConnection, ws="none", **_common(grace_s)))
+
+    @classmethod
     def for_local(cls, app: ASGIApp, path: str, grace_s: int) -> "Listener":
         """A server on a socket file, for root and the broker's own user."""
         return cls(uvicorn.Config(app, http=LocalConnection, ws="none", uds=path, **_common(grace_s)))

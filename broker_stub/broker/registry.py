@@ -9,6 +9,7 @@ Warning: the state changes only through `Registry.handle`. Records that are
 handed out are for reading.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -38,6 +39,7 @@ from broker_stub.broker.events import (
     SessionRequested,
     SessionsReported,
     Stored,
+    Tally,
 )
 from broker_stub.broker.fleet import Fleet, OpenCommand
 from broker_stub.broker.listing import Key, Listing
@@ -407,6 +409,27 @@ class Registry:
             "queued": len(self._fleet.queue),
             "open_commands": len(self._fleet.commands),
         }
+
+    def tally(self) -> Tally:
+        """The fleet in numbers, by kind; looks at every record."""
+        fleet = self._fleet
+        reasons = Counter(unavailability(server) for server in fleet.servers.values())
+        waiting = [
+            record.creation.queued_at
+            for record in fleet.sessions.values()
+            if record.is_queued and record.creation and record.creation.queued_at
+        ]
+        return Tally(
+            servers=Counter(
+                {
+                    ("UNAVAILABLE" if reason else "AVAILABLE", reason.value if reason else ""): number
+                    for reason, number in reasons.items()
+                }
+            ),
+            sessions=Counter((str(record.type), str(record.state)) for record in fleet.sessions.values()),
+            queued=len(fleet.queue),
+            queued_since=min(waiting, default=None),
+        )
 
 
 def _queue_number(record: SessionRecord) -> int:

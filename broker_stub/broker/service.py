@@ -39,6 +39,7 @@ from broker_stub.broker.key_stores import KeyStoreError
 from broker_stub.broker.listener_tls import ListenerTls
 from broker_stub.broker.listeners import Listener, ListenError, local_url, open_socket, short_path
 from broker_stub.broker.live_stream import LiveStream
+from broker_stub.broker.metrics import Metrics, Sources
 from broker_stub.broker.oauth import Tokens
 from broker_stub.broker.operations import Operations, ScreenshotRules
 from broker_stub.broker.page_tokens import PageTokens
@@ -120,6 +121,7 @@ class Broker:
         self._reread = reread
         self._needs_restart: tuple[str, ...] = ()
         self._started_at = now()
+        self.metrics = Metrics(settings.running.fleet_name)
         self._rules = rules or rules_of(settings)
         self._now = now
         self._is_stopping = False
@@ -232,7 +234,9 @@ class Broker:
         # Open before the rest: whoever asks meanwhile hears that the broker is starting.
         grace_s = settings.running.shutdown_grace_s
         stack.push_async_callback(self._stop_listeners, grace_s)
-        client_front, agent_front, gateway_front = Front(CLIENT_ACTIONS), Front(AGENT_ACTIONS), Front({})
+        observe = self.metrics.observe_request
+        client_front, agent_front = Front(CLIENT_ACTIONS, observe), Front(AGENT_ACTIONS, observe)
+        gateway_front = Front({}, observe)
         self._fronts = (client_front, agent_front, gateway_front)
         await self._serve(Listener.for_tls(client_front, self.tls.client, grace_s), client_socket)
         await self._serve(
@@ -256,6 +260,7 @@ class Broker:
             self.tokens,
             requires_token=settings.authorization.enable_agent_authorization,
             now=self._now,
+            metrics=self.metrics,
         )
         self.coordinator.deliver = self.agents.deliver
         self.agent_app = self.agents.app
@@ -266,7 +271,23 @@ class Broker:
         await self._open_administration(stack)
         client_front.app, agent_front.app = self.client_app, self.agent_app
 
+        await self._open_metrics(stack)
         gateway_front.app = resolver_app(self.registry, self.dns_names, lambda: self.health().reason)
+
+    async def _open_metrics(self, stack: contextlib.AsyncExitStack) -> None:
+        running = self._settings.running
+        if not running.metrics_port:
+            return
+        listening = open_socket(running.metrics_bind, running.metrics_port)
+        stack.callback(listening.close)
+        sources = Sources(
+            self.registry.tally,
+            lambda: len(self.agents),
+            lambda: self.coordinator.database_errors,
+            self.tls.days_left,
+        )
+        app = self.metrics.app(sources, self._now)
+        await self._serve(Listener.for_plain(app, running.shutdown_grace_s), listening)
 
     async def _open_administration(self, stack: contextlib.AsyncExitStack) -> None:
         path = socket_path(self._settings.files.working_path)

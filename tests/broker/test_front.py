@@ -97,7 +97,7 @@ async def test_requests_that_change_something_leave_one_line(
 async def test_requests_are_timed_under_a_bounded_number_of_names() -> None:
     seen: list[tuple[str, int]] = []
 
-    def observe(operation: str, status: int, seconds: float) -> None:
+    def observe(operation: str, status: int, seconds: float, _call: audit.Call) -> None:
         assert seconds >= 0
         seen.append((operation, status))
 
