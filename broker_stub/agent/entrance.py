@@ -21,6 +21,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from broker_stub.agent.backend import Endpoint
+from broker_stub.agent.rfb_input import InputFilter, NotUnderstoodInput
 from broker_stub.agent.visits import EntryRefused, Reception, Visit
 from broker_stub.channel import ChannelError
 
@@ -190,7 +191,7 @@ class Entrance:
         ways = (inbound, outbound, ended)
         try:
             await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-            if ended.done():
+            if visit.ended.is_set():
                 await connection.close(_SHOWN_OUT, visit.reason)
             elif outbound.done():
                 await connection.close(_WENT, "The session has ended")
@@ -229,13 +230,18 @@ def _subprotocol(_connection: ServerConnection, offered: Sequence[Subprotocol]) 
 
 
 async def _inbound(connection: ServerConnection, visit: Visit) -> None:
-    """From the person to the session."""
+    """From the person to the session, what the person may send."""
+    allowed = InputFilter()
     with suppress(ConnectionClosed, OSError):
         async for message in connection:
             if isinstance(message, str):
                 await connection.close(_NO_TEXT, "Only binary messages")
                 return
-            visit.writer.write(message)
+            try:
+                visit.writer.write(allowed.feed(message, visit.rights))
+            except NotUnderstoodInput as error:
+                visit.end(str(error))
+                return
             await visit.writer.drain()
 
 

@@ -167,6 +167,9 @@ class BackendSection(Section):
     """Screen of a new X session."""
     layout: Annotated[str, AfterValidator(_layout)] | None = None
     """Monitors of a new X session, such as `1280x720,1024x768`; the first is the primary one."""
+    desktop: list[Annotated[list[str], Field(min_length=1)]] = Field(default_factory=list)
+    """Commands for a session without init file, such as `[["startxfce4"], ["xterm", "-ls"]]`: the first
+    that is installed is run. Without it the best desktop, window manager or terminal of the host."""
     limits: LimitsSection = LimitsSection()
     """What the processes of an X session may use."""
     minimum_uid: int = Field(default=1000, ge=0)

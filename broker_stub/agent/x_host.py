@@ -63,6 +63,7 @@ async def open_host(
             server=kind,
             geometry=settings.backend.geometry,
             layout=read_layout(settings.backend.layout) if settings.backend.layout else (),
+            desktop_commands=tuple(map(tuple, settings.backend.desktop)),
             limits=ChildLimits(**dict(settings.backend.limits)),
             user_mode=UserMode(settings.backend.session_user_mode),
             minimum_uid=settings.backend.minimum_uid,

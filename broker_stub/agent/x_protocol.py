@@ -17,6 +17,9 @@ SOCKETS = Path("/tmp/.X11-unix")  # noqa: S108  the place X clients look at
 
 _SETUP_OK = 1
 _REPLY = 1
+_CHANGE_ATTRIBUTES = 2
+_BACKGROUND_PIXEL = 2
+_CLEAR_AREA = 61
 _QUERY_EXTENSION = 98
 _RANDR = b"RANDR"
 _QUERY_VERSION = 0
@@ -46,6 +49,26 @@ def monitors(display: int, cookie: bytes, limit_s: float) -> list[Monitor]:
         _ask(link, struct.pack("<BBHII", extension, _QUERY_VERSION, 3, 1, 5))
         answer = _ask(link, struct.pack("<BBHIB3x", extension, _GET_MONITORS, 3, root, 1))
     return _ordered(_monitors_in(answer)) or whole
+
+
+def paint(display: int, cookie: bytes, colour: int, limit_s: float) -> None:
+    """Give the screen behind everything a colour, as `xsetroot -solid` does.
+
+    Args:
+        display: Its number.
+        cookie: Its secret.
+        colour: Red, green and blue in a number such as `0x25384A`.
+        limit_s: How long it may take.
+
+    Raises:
+        XProtocolError, OSError: as `monitors`.
+    """
+    with _Link(SOCKETS / f"X{display}", limit_s) as link:
+        root, _, _ = _set_up(link, cookie)
+        link.write(struct.pack("<BxHIII", _CHANGE_ATTRIBUTES, 4, root, _BACKGROUND_PIXEL, colour))
+        link.write(struct.pack("<BxHIhhHH", _CLEAR_AREA, 4, root, 0, 0, 0, 0))
+        # Answered in order: with this one the others are done.
+        _extension(link)
 
 
 class _Link:

@@ -6,7 +6,6 @@ that keeps people's work: programs end before the X server they draw on.
 
 import asyncio
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,14 +16,16 @@ from pathlib import Path
 from broker_stub.agent import processes, x_server
 from broker_stub.agent.backend import BackendError, Endpoint, Failure, SessionSpec
 from broker_stub.agent.child_limits import ChildLimits
+from broker_stub.agent.desktop import BACKGROUND, desktop_command
 from broker_stub.agent.layouts import Head
-from broker_stub.agent.owners import PATH, Owner, UserMode, find_owner
+from broker_stub.agent.owners import Owner, UserMode, find_owner
 from broker_stub.agent.processes import Children, Process
 from broker_stub.agent.session_permissions import check as check_permissions
 from broker_stub.agent.start_files import StartFileError, locate
 from broker_stub.agent.x_authority import authority_record, new_cookie
 from broker_stub.agent.x_layout import apply_layout
 from broker_stub.agent.x_programs import ServerKind
+from broker_stub.agent.x_protocol import XProtocolError, paint
 from broker_stub.agent.x_server import PROGRAM_MARK
 from broker_stub.agent.x_state import LogFile, SessionFolder, XSession, session_folders
 
@@ -47,13 +48,9 @@ class XSettings:
     """Screen of a new session; an Xvfb can never become larger."""
     layout: tuple[Head, ...] = ()
     """Monitors of a new session, the primary one first; without any its screen is one."""
-    desktop_commands: tuple[tuple[str, ...], ...] = (
-        ("xterm", "-geometry", "120x40+40+40", "-bg", "#1c2430", "-fg", "#d8dee9"),
-        ("x-terminal-emulator",),
-        ("x-window-manager",),
-    )
-    """What runs in a session without init script: the first that is installed. xterm comes first
-    because what is behind the other names may hand over to a running program and end at once."""
+    desktop_commands: tuple[tuple[str, ...], ...] = ()
+    """What runs in a session without init script: the first that is installed. Without any the best
+    that this host has."""
     user_mode: UserMode = UserMode.AUTO
     """As whom sessions run."""
     minimum_uid: int = 1000
@@ -90,7 +87,7 @@ def plan_start(spec: SessionSpec, settings: XSettings) -> StartPlan:
     check_permissions(spec.permissions)
     owner = find_owner(spec.owner, settings.minimum_uid, settings.user_mode)
     if spec.init_file is None:
-        init = _desktop_command(settings.desktop_commands)
+        init = desktop_command(settings.desktop_commands)
     else:
         init = (_start_file(owner, settings.init_folder, spec.init_file, Failure.INIT_FILE_INVALID),)
     autorun: tuple[str, ...] = ()
@@ -98,17 +95,6 @@ def plan_start(spec: SessionSpec, settings: XSettings) -> StartPlan:
         program = _start_file(owner, settings.autorun_folder, spec.autorun_file, Failure.AUTORUN_FILE_INVALID)
         autorun = (program, *spec.autorun_file_arguments)
     return StartPlan(owner, init, autorun, _storage_root(owner, spec.storage_root))
-
-
-def _desktop_command(commands: tuple[tuple[str, ...], ...]) -> tuple[str, ...]:
-    for program, *arguments in commands:
-        if found := shutil.which(program, path=PATH):
-            return (found, *arguments)
-    names = ", ".join(command[0] for command in commands)
-    raise BackendError(
-        Failure.DCV_SERVER_UNAVAILABLE,
-        f"No program to show in the session is installed (looked for {names}): apt-get install xterm",
-    )
 
 
 def _start_file(owner: Owner, folder: Path, name: str, failure: Failure) -> str:
@@ -142,7 +128,8 @@ async def start_session(
     """
     folder.make(plan.owner)
     folder.write_permissions(spec.permissions)
-    folder.write_authority(authority_record(new_cookie()), plan.owner)
+    cookie = new_cookie()
+    folder.write_authority(authority_record(cookie), plan.owner)
     await asyncio.to_thread(_check_reach, plan.owner, folder.authority)
     with _told_by(folder.server_log) as log:
         server = await x_server.start_x_server(
@@ -160,6 +147,9 @@ async def start_session(
     variables = session_variables(plan.owner, server.display, folder, spec.session_id)
     if settings.layout:
         await apply_layout(settings.server, settings.layout, settings.geometry, plan.owner, variables)
+    # Only for the eye: a display that does not take it will show in the next step.
+    with suppress(OSError, XProtocolError):
+        await asyncio.to_thread(paint, server.display, cookie, BACKGROUND, settings.screenshot_limit_s)
     with _told_by(folder.log) as log:
         init = children.keep(_launch(settings.limits.command(*plan.init), plan.owner, variables, log))
         session = _record(spec, plan, settings, server, init)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +20,7 @@ from broker_stub.agent.x_programs import ServerKind
 from broker_stub.agent.x_session import XSettings
 from broker_stub.agent.x_state import SessionFolder
 from broker_stub.channel import Unreachable
-from tests.agent.vnc_client import Screen, any_certificate, stranger, url_of, websocket
+from tests.agent.vnc_client import RfbOverWebSocket, Screen, any_certificate, stranger, url_of, websocket
 from tests.agent.x_sessions import ME, needs_xvnc, passable_place, script, settings_in, spec_of, until
 
 pytestmark = needs_xvnc
@@ -203,6 +204,41 @@ async def test_taking_the_display_away_ends_the_visit_and_no_other(host: Host) -
 async def test_an_empty_permissions_file_keeps_the_owner_out_too(host: Host) -> None:
     await host.backend.create(spec_of(init_file="stay.sh", permissions=""))
     assert (await refused(host.url()))[0] == 403
+
+
+@pytest.mark.skipif(not shutil.which("xterm"), reason="xterm is missing: apt-get install xterm")
+async def test_who_may_only_look_cannot_type(host: Host, place: Path) -> None:
+    """The keys of a guest without the permission for the keyboard reach no program; those of the owner do,
+    and so do the guest's as soon as the permission is given, without connecting again."""
+    written = host.settings.init_folder / "written"
+    read = f'while read -r line; do echo "$line" >> {written}; done'
+    script(host.settings.init_folder / "term.sh", f"exec xterm -geometry 200x60+0+0 -e sh -c '{read}'")
+    guest_looks = f"[permissions]\n%owner% allow builtin\n{GUEST} allow display\n"
+    await host.backend.create(spec_of(init_file="term.sh", permissions=guest_looks))
+    async with websocket(host.url()) as owner, websocket(host.url(user=GUEST)) as guest:
+        await owner.handshake()
+        await guest.handshake()
+        # Over the terminal: without a window manager keys go where the pointer is.
+        await owner.point(200, 200)
+        await until_typed(owner, "b", written)
+        await guest.type("a\r")
+        await owner.type("c\r")
+        await until(lambda: "c" in written.read_text())
+        assert "a" not in written.read_text()
+        await host.backend.set_permissions("s-1", guest_looks + f"{GUEST} allow keyboard\n")
+        await until_typed(guest, "d", written)
+
+
+async def until_typed(client: RfbOverWebSocket, letter: str, written: Path) -> None:
+    """Type a line until a program has read it: at first there may be none yet."""
+
+    def is_there() -> bool:
+        return written.exists() and letter in written.read_text()
+
+    async with asyncio.timeout(30):
+        while not is_there():
+            await client.type(f"{letter}\r")
+            await asyncio.sleep(0.2)
 
 
 # ------------------------------------------------------------------ counting

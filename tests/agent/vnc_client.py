@@ -55,6 +55,16 @@ class RfbOverWebSocket:
         (length,) = struct.unpack(">I", await self.read(4))
         return Screen(width, height, (await self.read(length)).decode())
 
+    async def point(self, x: int, y: int) -> None:
+        """Move the pointer."""
+        await self.write(struct.pack(">BBHH", 5, 0, x, y))
+
+    async def type(self, text: str) -> None:
+        """Press and release the keys of a text; a carriage return is the key of that name."""
+        for sign in text:
+            key = 0xFF0D if sign == "\r" else ord(sign)
+            await self.write(struct.pack(">BBxxI", 4, 1, key) + struct.pack(">BBxxI", 4, 0, key))
+
 
 def url_of(port: int, session_id: str, token: str, path: str = "/") -> str:
     """The address that a client opens."""
