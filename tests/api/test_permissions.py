@@ -1,4 +1,4 @@
-"""Permissions files: the worked examples and the checklist P1 to P19 of the specification."""
+"""Permissions files: what they grant to whom, and what is wrong with them."""
 
 import pytest
 from hypothesis import given
@@ -34,7 +34,7 @@ from tests.api.permissions_examples import (
     found,
 )
 
-# ------------------------------------------------------------------ P1 and P2: the examples of section 6
+# ------------------------------------------------------------------ the worked examples
 
 # Number, text, user, OS groups, features.
 EXAMPLES: list[tuple[int, str, str, list[str], frozenset[str]]] = [
@@ -85,27 +85,34 @@ EXAMPLES: list[tuple[int, str, str, list[str], frozenset[str]]] = [
 ]
 
 
+@pytest.mark.covers("P1")
 @pytest.mark.parametrize(
     ("text", "user", "os_groups", "expected"),
     [pytest.param(*case[1:], id=f"example-{case[0]}-{case[2]}") for case in EXAMPLES],
 )
-def test_p1_examples_give_the_stated_features(
+def test_examples_give_the_stated_features(
     text: str, user: str, os_groups: list[str], expected: frozenset[str]
 ) -> None:
+    """What a permissions text grants each person is what its statements say: the worked examples hold."""
     assert evaluate(text, "ann", user, os_groups) == expected
 
 
-def test_p1_example_11_imports() -> None:
+@pytest.mark.covers("P1")
+def test_example_11_imports() -> None:
+    """The worked examples hold, also where a text imports another file."""
     file = parse(IMPORTING, importer=files(base_perm=BASE))
     assert evaluate(file, "ann", "ann") == ALL - {"printer"}
     assert evaluate(file, "ann", "bob") == features("display keyboard mouse pointer")
     assert found(file) == []
 
 
-def test_p1_example_16_goes_on_after_an_import_cycle() -> None:
+@pytest.mark.covers("P1")
+def test_example_16_goes_on_after_an_import_cycle() -> None:
+    """The worked examples hold, also where files import each other in a circle: the rest counts."""
     assert evaluate(parse(CYCLE, importer=CYCLE_FILES), "ann", "ann") == ALL
 
 
+@pytest.mark.covers("P2")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -129,12 +136,15 @@ def test_p1_example_16_goes_on_after_an_import_cycle() -> None:
         ),
     ],
 )
-def test_p2_invalid_examples_give_the_stated_codes_and_places(text: str, expected: list[str]) -> None:
+def test_invalid_examples_give_the_stated_codes_and_places(text: str, expected: list[str]) -> None:
+    """Whatever is wrong in a text is found with its code, at its line and column."""
     file = parse(text, importer=CYCLE_FILES)
     assert [one for one in found(file) if "W-OWNER-LOCKED-OUT" not in one] == expected
 
 
-def test_p2_findings_name_what_they_are_about_and_what_was_meant() -> None:
+@pytest.mark.covers("P2")
+def test_findings_name_what_they_are_about_and_what_was_meant() -> None:
+    """What is wrong is named at its line and column, with the name that was probably meant."""
     texts = {one.code: one.text for one in parse(WRONG_DEFINITIONS).diagnostics}
     assert texts["E-GROUP-CYCLE"].startswith("a:")
     assert texts["E-UNKNOWN-GROUP"].startswith("ops:")
@@ -144,6 +154,7 @@ def test_p2_findings_name_what_they_are_about_and_what_was_meant() -> None:
     assert repairs["E-RULE"] == "allow"
 
 
+@pytest.mark.covers("P2")
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -155,54 +166,69 @@ def test_p2_findings_name_what_they_are_about_and_what_was_meant() -> None:
         ),
     ],
 )
-def test_p2_examples_6_9_and_10_give_their_warnings(text: str, expected: list[str]) -> None:
+def test_examples_6_9_and_10_give_their_warnings(text: str, expected: list[str]) -> None:
+    """What is right but hardly meant is a warning with its code, at its line and column."""
     context = Context(owner="ann")
     # In example 9 nobody speaks of the owner, but everybody sees the picture.
     assert found(parse(text, context=context)) == expected
 
 
+@pytest.mark.covers("P2")
 @pytest.mark.parametrize("example", [1, 2, 3, 4, 5, 7, 8, 17])
-def test_p2_valid_examples_give_no_finding(example: int) -> None:
+def test_valid_examples_give_no_finding(example: int) -> None:
+    """A text without faults gives no finding at any place."""
     for number, text, *_ in EXAMPLES:
         if number == example and "%owner%" in text:
             assert found(parse(text)) == []
 
 
-# ------------------------------------------------------------------ P3 to P12
+# ------------------------------------------------------------------ what statements mean
 
 
+@pytest.mark.covers("P3")
 @given(st.permutations(["bob allow usb display", "bob deny usb", "%any% allow usb", "bob disallow mouse"]))
-def test_p3_the_place_of_a_deny_does_not_matter(order: list[str]) -> None:
+def test_the_place_of_a_deny_does_not_matter(order: list[str]) -> None:
+    """A `deny` has the same result before and after the `allow` that it takes back."""
     text = "\n".join(["[permissions]", *order])
     assert evaluate(text, "ann", "bob") == {"display"}
     assert explain(text, "ann", "bob")["usb"].state is State.LOCKED
 
 
-def test_p4_the_order_of_allow_and_disallow_matters() -> None:
+@pytest.mark.covers("P4")
+def test_the_order_of_allow_and_disallow_matters() -> None:
+    """Of `allow` and `disallow` of one person the later one counts."""
     first, second = "bob allow usb", "bob disallow usb"
     assert evaluate(f"[permissions]\n{first}\n{second}", "ann", "bob") == frozenset()
     assert evaluate(f"[permissions]\n{second}\n{first}", "ann", "bob") == {"usb"}
 
 
-def test_p5_builtin_is_exactly_23_features() -> None:
+@pytest.mark.covers("P5")
+def test_builtin_is_exactly_23_features() -> None:
+    """`builtin` stands for exactly the 23 features that the server knows by itself."""
     assert len(FEATURES) == len(ALL) == 23
     assert sorted(name for group in FEATURE_GROUPS.values() for name in group) == sorted(FEATURES)
     assert evaluate(STOCK, "ann", "ann") == ALL
 
 
-def test_p6_owner_is_whoever_owns_the_session() -> None:
+@pytest.mark.covers("P6")
+def test_owner_is_whoever_owns_the_session() -> None:
+    """`%owner%` is whoever owns the session: one text gives another result for another owner."""
     assert evaluate(STOCK, "ann", "bob") == frozenset()
     assert evaluate(STOCK, "bob", "bob") == ALL
     assert evaluate(STOCK, None, "bob") == frozenset()
 
 
-def test_p7_groups_in_groups() -> None:
+@pytest.mark.covers("P7")
+def test_groups_in_groups() -> None:
+    """Groups may hold groups; a circle of them is reported once."""
     chain = "\n".join(f"g{number}=group:g{number + 1}" for number in range(20))
     text = f"[groups]\n{chain}\ng20=bob\n[permissions]\ngroup:g0 allow usb"
     assert evaluate(text, "ann", "bob") == {"usb"}
 
 
-def test_p7_very_deep_groups_and_long_cycles_do_not_hang() -> None:
+@pytest.mark.covers("P7")
+def test_very_deep_groups_and_long_cycles_do_not_hang() -> None:
+    """Groups in groups work to any depth, and a circle of them does not hang."""
     size = 20_000
     chain = "\n".join(f"g{number}=group:g{number + 1}" for number in range(size))
     assert evaluate(f"[groups]\n{chain}\ng{size}=bob\n[permissions]\ngroup:g0 allow usb", "ann", "bob") == {
@@ -213,7 +239,9 @@ def test_p7_very_deep_groups_and_long_cycles_do_not_hang() -> None:
     assert evaluate(file, "ann", "bob") == {"usb"}
 
 
-def test_p8_aliases_in_aliases_before_their_definition() -> None:
+@pytest.mark.covers("P8")
+def test_aliases_in_aliases_before_their_definition() -> None:
+    """Aliases may hold aliases, a circle of them is reported, and one may be used before it is defined."""
     chain = "\n".join(f"a{number}=a{number + 1}, a{number + 1}" for number in range(2_000))
     text = f"[permissions]\nbob allow a0\n[aliases]\n{chain}\na2000=usb, printer"
     assert evaluate(text, "ann", "bob") == features("usb printer")
@@ -222,7 +250,9 @@ def test_p8_aliases_in_aliases_before_their_definition() -> None:
     assert evaluate(cyclic, "ann", "ann") == features("usb printer display")
 
 
-def test_p9_line_ends_marks_and_blanks_change_nothing() -> None:
+@pytest.mark.covers("P9")
+def test_line_ends_marks_and_blanks_change_nothing() -> None:
+    """Kinds of line ends, a byte-order mark, tabs and further blanks change nothing."""
     for text in (NESTED_GROUPS, NESTED_ALIASES, OS_GROUP):
         same = "\ufeff" + text.replace(" ", " \t ").replace("=", "\t=  ").replace("\n", "  \r\n")
         same = same.replace("[", " \t[")
@@ -233,7 +263,9 @@ def test_p9_line_ends_marks_and_blanks_change_nothing() -> None:
                 assert evaluate(file, "ann", user, ["cad"]) == evaluate(text, "ann", user, ["cad"])
 
 
-def test_p9_columns_count_characters_without_the_mark() -> None:
+@pytest.mark.covers("P9")
+def test_columns_count_characters_without_the_mark() -> None:
+    """A byte-order mark and tabs change no rights, and columns of findings do not count the mark."""
     assert found(parse("\ufeff[x]".encode()))[0] == "1:1 E-SECTION"
     assert (
         found(parse("[permissions]\n%owner% allow builtin\n\U0001f5a5é allow displya"))[0]
@@ -241,7 +273,9 @@ def test_p9_columns_count_characters_without_the_mark() -> None:
     )
 
 
-def test_p10_comments_stand_on_lines_of_their_own() -> None:
+@pytest.mark.covers("P10")
+def test_comments_stand_on_lines_of_their_own() -> None:
+    """A comment stands on a line of its own, anywhere; after a statement there is none."""
     commented = "; one\n" + NESTED_GROUPS.replace("\n", "\n \t; one more = [x] , bob allow\n")
     assert found(parse(commented)) == []
     assert evaluate(commented, "ann", "bob") == evaluate(NESTED_GROUPS, "ann", "bob")
@@ -256,7 +290,9 @@ def test_p10_comments_stand_on_lines_of_their_own() -> None:
     ]
 
 
-def test_p11_sections_in_any_order_repeated_or_missing() -> None:
+@pytest.mark.covers("P11")
+def test_sections_in_any_order_repeated_or_missing() -> None:
+    """Sections may come in any order, several times, or be missing."""
     text = (
         "[permissions]\ngroup:g allow a\n[aliases]\na=usb\n[groups]\ng=bob\n"
         "[permissions]\ngroup:g allow b\n[aliases]\nb=mouse, display\n[permissions]\n%owner% allow builtin"
@@ -266,7 +302,9 @@ def test_p11_sections_in_any_order_repeated_or_missing() -> None:
     assert found(parse("[groups]\n[aliases]\n")) == ["1:1 W-OWNER-LOCKED-OUT"]
 
 
-def test_p12_import_paths_have_blanks_and_are_relative_to_their_file() -> None:
+@pytest.mark.covers("P12")
+def test_import_paths_have_blanks_and_are_relative_to_their_file() -> None:
+    """The path of an import may have blanks, and a relative one begins at the file that imports."""
     asked: list[str] = []
 
     def read(path: str) -> str:
@@ -315,10 +353,12 @@ def test_imports_end_at_eight_levels_and_never_multiply() -> None:
     assert found(parse(f"#import 1\n{STOCK}", importer=read_deeper)) == ["8 1:1 E-IMPORT-DEPTH"]
 
 
-# ------------------------------------------------------------------ P14 to P19
+# ------------------------------------------------------------------ names and features
 
 
-def test_p14_names_with_a_domain_are_members_and_actors() -> None:
+@pytest.mark.covers("P14")
+def test_names_with_a_domain_are_members_and_actors() -> None:
+    """A name with a Windows domain can be a member of a group and can be given rights."""
     text = "[groups]\ng=CORP\\dan\n[permissions]\ngroup:g allow usb\nCORP\\eve allow mouse display"
     assert evaluate(text, "ann", "CORP\\dan") == {"usb"}
     assert evaluate(text, "ann", "CORP\\eve") == features("mouse display")
@@ -330,7 +370,9 @@ def test_p14_names_with_a_domain_are_members_and_actors() -> None:
     assert evaluate("[permissions]\nbob allow usb", "ann", "CORP\\bob", windows=True) == {"usb"}
 
 
-def test_p15_os_groups_count_where_the_host_says_so_and_have_their_own_row() -> None:
+@pytest.mark.covers("P15")
+def test_os_groups_count_where_the_host_says_so_and_have_their_own_row() -> None:
+    """A group of the operating system counts where the host says who is in it, and has a row of its own."""
     rows = {row.label: row.features for row in matrix(NESTED_GROUPS, "ann")}
     assert rows == {
         "owner": ALL,
@@ -344,7 +386,9 @@ def test_p15_os_groups_count_where_the_host_says_so_and_have_their_own_row() -> 
     assert evaluate("[permissions]\nosgroup:domain allow usb", "ann", "bob", ["domain"]) == {"usb"}
 
 
-def test_p16_unknown_features_are_warnings_and_stay_in_the_text() -> None:
+@pytest.mark.covers("P16")
+def test_unknown_features_are_warnings_and_stay_in_the_text() -> None:
+    """A feature that nobody knows is a warning and stays in the text that is sent."""
     text = STOCK + "bob allow display holodeck\n"
     file = parse(text)
     assert [(one.code, one.level, one.column) for one in file.diagnostics] == [
@@ -354,7 +398,9 @@ def test_p16_unknown_features_are_warnings_and_stay_in_the_text() -> None:
     assert evaluate(file, "ann", "bob") == {"display"}
 
 
-def test_p17_undefined_clipboard_management_is_both_clipboard_features() -> None:
+@pytest.mark.covers("P17")
+def test_undefined_clipboard_management_is_both_clipboard_features() -> None:
+    """`clipboard-management`, where no alias defines it, grants both clipboard features with a warning."""
     text = STOCK + "bob allow display clipboard-management\n"
     assert evaluate(text, "ann", "bob") == features("display clipboard-copy clipboard-paste")
     assert codes(text) == {"W-UNKNOWN-FEATURE"}
@@ -363,7 +409,9 @@ def test_p17_undefined_clipboard_management_is_both_clipboard_features() -> None
     assert codes(defined) == set()
 
 
-def test_p18_keyboard_sas_needs_keyboard() -> None:
+@pytest.mark.covers("P18")
+def test_keyboard_sas_needs_keyboard() -> None:
+    """The right to secure attention keys is worth nothing without the keyboard."""
     text = STOCK + "%any% disallow keyboard\n"
     assert evaluate(text, "ann", "ann") == ALL - features("keyboard keyboard-sas")
     assert "W-SAS-WITHOUT-KEYBOARD" in codes(text)
@@ -372,8 +420,10 @@ def test_p18_keyboard_sas_needs_keyboard() -> None:
     assert decision.statement.line == 3
 
 
+@pytest.mark.covers("P19")
 @pytest.mark.parametrize("text", ["", "\n\n", ";\n", "[permissions]\n", b""])
-def test_p19_an_empty_text_revokes_all_and_says_so(text: str | bytes) -> None:
+def test_an_empty_text_revokes_all_and_says_so(text: str | bytes) -> None:
+    """A text without statements takes all rights away, and a finding says so before it is sent."""
     file = parse(text)
     assert evaluate(file, "ann", "ann") == frozenset()
     assert found(file) == ["1:1 W-OWNER-LOCKED-OUT"]

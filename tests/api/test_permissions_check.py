@@ -84,7 +84,9 @@ def test_bytes_that_are_not_utf8_are_found_at_the_first_place() -> None:
     assert evaluate(file, "ann", "ann") == ALL
 
 
+@pytest.mark.covers("P29")
 def test_warnings_that_depend_on_session_and_server() -> None:
+    """A feature that is newer than the version of the server is pointed out; so is what its system lacks."""
     text = (
         STOCK
         + "osgroup:cad allow display\nbob allow display webcam unsupervised-access\n[groups]\ng=osgroup:x\n"
@@ -109,13 +111,17 @@ def test_w_dead_is_not_said_of_what_may_decide_for_an_os_group() -> None:
     assert found(parse(STOCK + "%any% deny usb\nbob deny usb\n")) == ["4:1 W-DEAD"]
 
 
-def test_p22_a_text_without_the_owner() -> None:
+@pytest.mark.covers("P22")
+def test_a_text_without_the_owner() -> None:
+    """A text that leaves the owner of the session without rights gives a warning."""
     assert "W-OWNER-LOCKED-OUT" in codes("[permissions]\nbob allow display")
     assert "W-OWNER-LOCKED-OUT" not in codes("[permissions]\nbob allow display", context=Context(owner="bob"))
     assert found(parse(STOCK + "%any% deny display")) == ["2:1 W-BLIND-CONTROL", "3:1 W-OWNER-LOCKED-OUT"]
 
 
-def test_p23_no_screenshot_but_clipboard() -> None:
+@pytest.mark.covers("P23")
+def test_no_screenshot_but_clipboard() -> None:
+    """A text that forbids screenshots and allows copying to the clipboard gives a warning."""
     assert found(parse(STOCK + "%any% deny screenshot")) == ["3:1 W-SCREENSHOT-LEAK"]
     assert found(parse(STOCK + "%any% deny screenshot clipboard-copy")) == []
     assert "W-SCREENSHOT-LEAK" not in codes(STOCK + "bob allow display clipboard-copy")

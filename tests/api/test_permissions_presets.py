@@ -129,10 +129,12 @@ def test_a_result_tells_what_a_deny_prevents_and_what_comes_from_elsewhere() -> 
     assert not preset_result(DEFAULT_TEXT, "no-devices").prevented
 
 
-# ------------------------------------------------------------------ P25
+# ------------------------------------------------------------------ switching a cell
 
 
-def test_p25_a_toggle_is_added_to_the_last_statement_or_on_a_line_of_its_own() -> None:
+@pytest.mark.covers("P25")
+def test_a_toggle_is_added_to_the_last_statement_or_on_a_line_of_its_own() -> None:
+    """A right that is switched in the matrix becomes a statement that gives just that cell."""
     bob = Actor("user", "bob")
     once = toggle(DEFAULT_TEXT, bob, "usb").text
     assert once == f"{DEFAULT_TEXT}bob allow usb\n"
@@ -142,15 +144,18 @@ def test_p25_a_toggle_is_added_to_the_last_statement_or_on_a_line_of_its_own() -
     assert toggle(DEFAULT_TEXT, Actor("any"), "usb").text == f"{DEFAULT_TEXT}%any% allow usb\n"
 
 
+@pytest.mark.covers("P25")
 @given(
     TEXTS,
     st.sampled_from([Actor("user", "bob"), Actor("owner"), Actor("any"), Actor("osgroup", "o1")]),
     st.sampled_from(FEATURES),
     st.sampled_from(["ann", "bob", None]),
 )
-def test_p25_a_toggled_cell_is_the_other_way_round_or_something_prevents_it(
+def test_a_toggled_cell_is_the_other_way_round_or_something_prevents_it(
     text: str, actor: Actor, feature: str, owner: str | None
 ) -> None:
+    """A cell that is switched is the other way round afterwards, or the `deny` that prevents it is named."""
+
     def state(content: str) -> State:
         rows = {row.actor: row for row in matrix(content, owner, [actor])}
         return rows.get(actor, rows[Actor("owner")]).decisions[feature].state
@@ -165,7 +170,9 @@ def test_p25_a_toggled_cell_is_the_other_way_round_or_something_prevents_it(
         assert feature == "keyboard-sas"
 
 
-def test_p25_a_toggle_of_nonsense_is_refused() -> None:
+@pytest.mark.covers("P25")
+def test_a_toggle_of_nonsense_is_refused() -> None:
+    """A cell that no statement can express is refused, not written wrongly."""
     with pytest.raises(ValueError, match="no feature"):
         toggle(DEFAULT_TEXT, Actor("any"), "holodeck")
 

@@ -66,8 +66,10 @@ HEADS = ("[groups]\n", "[aliases]\n", "[permissions]\n")
 ANYTHING = st.lists(st.sampled_from(MARKS + PIECES + HEADS)).map("".join) | st.text()
 
 
+@pytest.mark.covers("P24")
 @given(TEXTS, st.sampled_from(["ann", "bob", None]), st.booleans())
-def test_p24_matrix_and_evaluator_never_disagree(text: str, owner: str | None, windows: bool) -> None:
+def test_matrix_and_evaluator_never_disagree(text: str, owner: str | None, windows: bool) -> None:
+    """The matrix of rights and the answer about one person never disagree, whatever the text."""
     file = parse(text)
     for row in matrix(file, owner, [Actor("user", "new"), Actor("osgroup", "o9")], windows=windows):
         kind, name = row.actor
@@ -96,10 +98,12 @@ def test_w_dead_statements_can_be_taken_out(text: str, owner: str | None) -> Non
                 assert {name: one.state for name, one in row.decisions.items()} == rows[row.actor]
 
 
+@pytest.mark.covers("P26")
 @given(TEXTS, TEXTS, st.sampled_from(["ann", "bob", None]), st.booleans())
-def test_p26_no_difference_of_rights_exactly_where_every_row_is_equal(
+def test_no_difference_of_rights_exactly_where_every_row_is_equal(
     old: str, new: str, owner: str | None, windows: bool
 ) -> None:
+    """The difference of the rights of two texts is empty exactly where every row of both is equal."""
     differences = rights_difference(old, new, owner, windows=windows)
     named = [row.actor for text in (old, new) for row in matrix(text, owner, windows=windows)]
 
@@ -116,7 +120,9 @@ def test_p26_no_difference_of_rights_exactly_where_every_row_is_equal(
     assert rights_difference(new, new, owner, windows=windows) == []
 
 
-def test_p26_a_difference_says_who_gains_and_loses_what() -> None:
+@pytest.mark.covers("P26")
+def test_a_difference_says_who_gains_and_loses_what() -> None:
+    """The difference of two texts says who gains and who loses which rights."""
     new = "[permissions]\n%owner% allow builtin\n%owner% disallow usb\n%any% allow display\n"
     assert rights_difference(STOCK + "bob allow mouse display", new, "ann") == [
         ("owner", frozenset(), {"usb"}),
@@ -125,8 +131,10 @@ def test_p26_a_difference_says_who_gains_and_loses_what() -> None:
     ]
 
 
+@pytest.mark.covers("P27")
 @given(ANYTHING | TEXTS)
-def test_p27_printing_is_stable_and_keeps_comments_and_order(text: str) -> None:
+def test_printing_is_stable_and_keeps_comments_and_order(text: str) -> None:
+    """A text that is printed keeps comments and order, and printing it again changes nothing."""
     file = parse(text)
     printed = str(file)
     again = parse(printed)
@@ -137,7 +145,9 @@ def test_p27_printing_is_stable_and_keeps_comments_and_order(text: str) -> None:
         assert evaluate(again, "ann", user, ["o1"]) == evaluate(file, "ann", user, ["o1"])
 
 
-def test_p27_printing_makes_blanks_plain() -> None:
+@pytest.mark.covers("P27")
+def test_printing_makes_blanks_plain() -> None:
+    """A text that is printed keeps what it says; only blanks become plain."""
     text = "\ufeff ;  kept  as it is\r\n[groups] \r\ng =  bob , user:cid\r\n\r\n"
     text += "[permissions]\r\nuser:bob\tallow  usb \r\n"
     assert (
@@ -146,8 +156,10 @@ def test_p27_printing_makes_blanks_plain() -> None:
     )
 
 
+@pytest.mark.covers("P28")
 @given(ANYTHING)
-def test_p28_no_text_makes_it_raise(text: str) -> None:
+def test_no_text_makes_it_raise(text: str) -> None:
+    """No text whatsoever makes reading fail."""
     file = parse(text, importer=lambda path: text)
     for finding in file.diagnostics:
         assert finding.line >= 1
@@ -158,8 +170,10 @@ def test_p28_no_text_makes_it_raise(text: str) -> None:
     evaluate([STOCK, file], "bob", "bob")
 
 
+@pytest.mark.covers("P28")
 @given(st.binary())
-def test_p28_no_bytes_make_it_raise(content: bytes) -> None:
+def test_no_bytes_make_it_raise(content: bytes) -> None:
+    """No bytes make reading fail, text in no known encoding included."""
     file = parse(content, importer=lambda path: content)
     assert has_errors(file) or content.decode() == file.text
 
@@ -182,8 +196,11 @@ LARGE: dict[str, Callable[[int], str]] = {
 }
 
 
+@pytest.mark.covers("P28")
 @pytest.mark.parametrize("kind", LARGE)
-def test_p28_time_grows_with_the_length(kind: str) -> None:
+def test_time_grows_with_the_length(kind: str) -> None:
+    """The time to read grows with the length of the text and not with its square."""
+
     def text(size: int) -> str:
         parts = ["[permissions]\n"]
         length, number = len(parts[0]), 0

@@ -6,8 +6,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from textual.pilot import Pilot
 
+from dcvtui.api.permissions import DEFAULT_TEXT
 from dcvtui.polling import Pace
 from dcvtui.tui.app import ConsoleApp, ConsoleOptions
 from tests.running_fleet import RunningFleet, running_fleet
@@ -60,7 +62,9 @@ async def test_a_refused_request_stays_in_the_form(tmp_path: Path) -> None:
         assert len(await fleet.sessions()) == before
 
 
+@pytest.mark.covers("P20")
 async def test_permissions_are_sent_and_remembered(tmp_path: Path) -> None:
+    """What stands in the editor is what the host gets, character by character."""
     async with console_on(tmp_path) as (fleet, pilot):
         await pilot.press("p")
         await see(pilot, "What is in force is not known", "%owner% allow builtin")
@@ -76,7 +80,7 @@ async def test_permissions_are_sent_and_remembered(tmp_path: Path) -> None:
             for server in fleet.fleet.servers
             for session in server.sessions
         ]
-        assert any("bob allow display" in text for text in texts)
+        assert DEFAULT_TEXT + "bob allow display" in texts
         assert base64.b64encode(b"bob allow display").decode() not in screen_text(pilot.app)
 
 
