@@ -7,23 +7,20 @@ screen itself.
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from dcvtui.api.text import visible
 from dcvtui.config import Credentials, check_url, is_same_origin
 from dcvtui.errors import NotAuthorized, NotTrusted, ProgramError
-from dcvtui.first_trust import Pin, fault_of, pin_for
-from dcvtui.private_files import file_stem, replace_private, shown_path
-from dcvtui.profiles import Profile, cannot_save, read_profiles, save_profile
+from dcvtui.first_trust import fault_of, pin_for, question
+from dcvtui.private_files import shown_path
+from dcvtui.profiles import Profile, keep_trust, read_profiles, save_profile
 from dcvtui.reach import find_addresses, reach
-from dcvtui.trust import OfferedCertificate, Trust
+from dcvtui.trust import Trust
 
 DEADLINE_S = 5.0
 _USUAL_PORT = 8443
-_CA_ON_BROKER = "/var/lib/dcvsmbroker/security/dcvsmbroker_ca.pem"
-_PRINT_FINGERPRINT = "openssl x509 -noout -fingerprint -sha256"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +42,7 @@ class Step:
         name: what was tested.
         is_done: it went well.
         text: what was found; for a step that failed why, and what to do.
+        error: why it failed, for an exit code.
         fingerprint: of a certificate that the operator may accept; the test ends there.
     """
 
@@ -52,6 +50,7 @@ class Step:
     is_done: bool
     text: str = ""
     fingerprint: str = ""
+    error: ProgramError | None = field(default=None, compare=False)
 
 
 def broker_url(address: str) -> str:
@@ -92,8 +91,18 @@ class BrokerCheck:
                 return
         self._passed = (entry, attempt.trust)
 
-    async def save(self, entry: BrokerEntry) -> str:
-        """Save the entry that passed as the default profile, readable by its owner only.
+    async def save(
+        self, entry: BrokerEntry, *, name: str = "", in_keyring: bool = False, is_default: bool = True
+    ) -> str:
+        """Save the entry that passed as a profile, readable by its owner only.
+
+        What a profile of this name says beside, such as its gateway, stays.
+
+        Args:
+            entry: the one that passed.
+            name: of the profile; without one it is called after the broker's host.
+            in_keyring: put the secret into the desktop's keyring if one answers.
+            is_default: it is the profile that counts when none is named.
 
         Returns:
             A sentence that says where.
@@ -104,28 +113,26 @@ class BrokerCheck:
         """
         if self._passed is None or self._passed[0] != entry:
             raise ValueError("only an entry that passed every step is saved")
-        await asyncio.to_thread(self._save, *self._passed)
-        return f"Saved in {shown_path(self._profiles.parent)}/ (0600)."
+        return await asyncio.to_thread(self._save, *self._passed, name, in_keyring, is_default)
 
-    def _save(self, entry: BrokerEntry, trust: Trust) -> None:
+    def _save(self, entry: BrokerEntry, trust: Trust, name: str, in_keyring: bool, is_default: bool) -> str:
+        from dcvtui import keyring_secrets  # noqa: PLC0415  only saving needs it
+
         url = broker_url(entry.address)
-        name = self._free_name(url)
-        ca_file = trust.ca_file
-        if trust.ca_pem is not None:
-            # A relative path starts at the profile file, so that the folder can be moved as a whole.
-            ca_file = Path(f"{file_stem(name)}_ca.pem")
-            self._save_ca(self._profiles.parent / ca_file, trust.ca_pem)
-        profile = Profile(
-            name, url, entry.client_id, entry.secret, ca_file=ca_file, fingerprint=trust.fingerprint
+        name = name or self._free_name(url)
+        known = read_profiles(self._profiles).profiles.get(name, Profile(name))
+        is_kept = in_keyring and keyring_secrets.keep(url, entry.client_id, entry.secret)
+        profile = replace(
+            known,
+            url=url,
+            client_id=entry.client_id,
+            client_secret=None if is_kept else entry.secret,
+            secret_in_keyring=is_kept,
+            no_token=False,
         )
-        save_profile(self._profiles, profile, is_default=True)
-
-    def _save_ca(self, path: Path, pem: str) -> None:
-        try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            replace_private(path, pem.encode())
-        except OSError as error:
-            raise cannot_save(path, error) from None
+        save_profile(self._profiles, keep_trust(self._profiles, profile, trust), is_default=is_default)
+        where = f"Saved in {shown_path(self._profiles.parent)}/ (0600)."
+        return f"{where} The secret is in the keyring." if is_kept else where
 
     def _free_name(self, url: str) -> str:
         """The broker's host, unless that is the name of another broker."""
@@ -144,9 +151,9 @@ async def _step(name: str, part: Part) -> Step:
     try:
         return Step(name, is_done=True, text=await part())
     except NotTrusted as error:
-        return Step(name, is_done=False, text=error.sentence, fingerprint=error.fingerprint)
+        return Step(name, is_done=False, text=error.sentence, fingerprint=error.fingerprint, error=error)
     except ProgramError as error:
-        return Step(name, is_done=False, text=error.sentence)
+        return Step(name, is_done=False, text=error.sentence, error=error)
 
 
 class _Attempt:
@@ -196,9 +203,15 @@ class _Attempt:
         fault = await self._fault()
         if fault is None:
             return ""
+        if self._entry.fingerprint:
+            # Of the broker's own certificate, as errors show it; the one in the question below may be a CA's.
+            self.trust = Trust(fingerprint=self._entry.fingerprint)
+            if await self._fault() is None:
+                return ""
+            self.trust = Trust()
         pin = await pin_for(self._host, self._port, fault, self._deadline_s)
         if pin.certificate.fingerprint != self._entry.fingerprint:
-            raise NotTrusted(_question(pin, self._port), fingerprint=pin.certificate.fingerprint)
+            raise NotTrusted(question(pin, self._port), fingerprint=pin.certificate.fingerprint)
         self.trust = pin.trust
         return ""
 
@@ -237,31 +250,3 @@ class _Attempt:
 
 def _absolute(path: str) -> Path:
     return Path(path).expanduser().absolute()
-
-
-def _described(certificate: OfferedCertificate) -> str:
-    try:
-        return f"{visible(certificate.subject)}\n  valid until {certificate.validity[1]:%Y-%m-%d}"
-    except ValueError:  # TLS takes certificates that the stricter reader does not
-        return "whom it names cannot be read"
-
-
-def _question(pin: Pin, port: int) -> str:
-    """What to look at before a certificate is accepted, and how to see the same at the broker."""
-    digits = pin.certificate.fingerprint.removeprefix("SHA256:")
-    half = len(digits) // 2 + 1
-    # In lines of their own that a shell takes as one, so that they can be pasted.
-    command = (
-        f"{_PRINT_FINGERPRINT} \\\n    -in {_CA_ON_BROKER}"
-        if pin.is_ca
-        else f"openssl s_client -connect localhost:{port} </dev/null |\n    {_PRINT_FINGERPRINT}"
-    )
-    return (
-        f"{pin.fault}.\n"
-        f"  {_described(pin.certificate)}\n"
-        "  SHA-256\n"
-        f"  {digits[:half]}\n"
-        f"  {digits[half:]}\n"
-        "  Compare on the broker:\n"
-        f"  {command}"
-    )

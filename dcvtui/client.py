@@ -116,6 +116,11 @@ class BrokerClient:
         moment, read_at = self._date
         return moment + timedelta(seconds=self._now() - read_at)
 
+    @property
+    def needs_token(self) -> bool:
+        """The broker is asked with an access token."""
+        return self._tokens.is_needed
+
     async def authorize(self) -> None:
         """Make sure that a token can be had, without asking for anything.
 
@@ -259,19 +264,19 @@ class BrokerClient:
         """Ask for new sessions; success means accepted, not ready."""
         from dcvtui.api import models  # noqa: PLC0415  as above
 
-        return await self._change("POST", "/createSessions", items, models.CreateSessionsResponse)
+        return await self.send_change("POST", "/createSessions", items, models.CreateSessionsResponse)
 
     async def delete_sessions(self, items: Items) -> "Answer[models.DeleteSessionsResponse]":
         """Delete sessions; each item names the session and its owner."""
         from dcvtui.api import models  # noqa: PLC0415  as above
 
-        return await self._change("POST", "/deleteSessions", items, models.DeleteSessionsResponse)
+        return await self.send_change("POST", "/deleteSessions", items, models.DeleteSessionsResponse)
 
     async def update_permissions(self, items: Items) -> "Answer[models.UpdateSessionPermissionsResponse]":
         """Replace the permissions of sessions; the file is Base64."""
         from dcvtui.api import models  # noqa: PLC0415  as above
 
-        return await self._change(
+        return await self.send_change(
             "PUT", "/sessionPermissions", items, models.UpdateSessionPermissionsResponse
         )
 
@@ -279,17 +284,18 @@ class BrokerClient:
         """Let placement use servers again."""
         from dcvtui.api import models  # noqa: PLC0415  as above
 
-        return await self._change("POST", "/openServers", items, models.OpenServersResponse)
+        return await self.send_change("POST", "/openServers", items, models.OpenServersResponse)
 
     async def close_servers(self, items: Items) -> "Answer[models.CloseServersResponse]":
         """Keep new sessions off servers."""
         from dcvtui.api import models  # noqa: PLC0415  as above
 
-        return await self._change("POST", "/closeServers", items, models.CloseServersResponse)
+        return await self.send_change("POST", "/closeServers", items, models.CloseServersResponse)
 
     # ------------------------------------------------------------------ underneath
 
-    async def _change(self, method: str, path: str, items: Items, model: type[ModelT]) -> Answer[ModelT]:
+    async def send_change(self, method: str, path: str, items: Items, model: type[ModelT]) -> Answer[ModelT]:
+        """Send one request that changes something; a client that must not, does something else here."""
         raw = await self._call(method, path, list(items), deadline_s=_HOST_DEADLINE_S, is_change=True)
         return self._read(model, raw, was_sent=True)
 

@@ -10,10 +10,13 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from dcvtui.api.text import visible
 from dcvtui.errors import ConfigError
+from dcvtui.nearest import did_you_mean
+from dcvtui.private_files import shown_path
 from dcvtui.profiles import Profile, ProfileFile, read_conf, read_profiles
 from dcvtui.trust import Trust, read_fingerprint
 
@@ -40,6 +43,14 @@ class Credentials:
     scope: str | None = None
 
 
+class Setting(NamedTuple):
+    """One value of the configuration, as it may be shown, and where it comes from."""
+
+    name: str
+    value: str
+    origin: str
+
+
 @dataclass(frozen=True, slots=True)
 class Connection:
     """One broker, with everything needed to talk to it.
@@ -55,6 +66,8 @@ class Connection:
         output_format: from `dcvsmcli.conf`.
         debug: from `dcvsmcli.conf`.
         notes: sentences for standard error, one line each.
+        profile: the profile that it comes from; None if it comes from elsewhere.
+        settings: each value with where it comes from, secrets masked.
     """
 
     name: str
@@ -67,6 +80,8 @@ class Connection:
     output_format: str | None = None
     debug: bool = False
     notes: tuple[str, ...] = ()
+    profile: Profile | None = None
+    settings: tuple[Setting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +193,10 @@ class _Stored:
 def _named(profiles: ProfileFile, name: str) -> _Stored:
     if name not in profiles.profiles:
         known = ", ".join(sorted(profiles.profiles)) or "none"
-        raise ConfigError(f"There is no profile '{visible(name)}' in '{profiles.path}'. Known: {known}.")
+        near = did_you_mean(name, profiles.profiles)
+        raise ConfigError(
+            f"There is no profile '{visible(name)}' in '{profiles.path}'.{near} Known: {known}."
+        )
     return _Stored(profiles.profiles[name], f"the profile '{name}'", is_profile=True)
 
 
@@ -203,6 +221,9 @@ class _Choice:
     credentials: Credentials | None
     place: Profile
     notes: tuple[str, ...] = ()
+    stored: _Stored | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
+    """Where each part of the credentials comes from, if not from what is stored."""
 
     @classmethod
     def of_profile(cls, stored: _Stored, options: Options, environ: Mapping[str, str]) -> "_Choice":
@@ -216,9 +237,8 @@ class _Choice:
         _refuse_other_token_server("--auth-server", options.auth_server, stored)
         ignored = [name for name in _IGNORED.split(", ") if environ.get(name)]
         notes = (f"{', '.join(ignored)} ignored: {stored.origin} brings its own address and credentials.",)
-        return cls(
-            profile.url, stored.origin, 253, _own_credentials(stored), profile, notes if ignored else ()
-        )
+        credentials = _own_credentials(stored)
+        return cls(profile.url, stored.origin, 253, credentials, profile, notes if ignored else (), stored)
 
     @classmethod
     def without_name(
@@ -237,18 +257,32 @@ class _Choice:
             url, origin = place.profile.url, place.origin
         token_url = options.auth_server or environ.get("DCV_SM_AUTH_SERVER_URL")
         profile = place.profile if place else Profile("")
-        if place and profile.client_secret and not token and not secret:
+        if place and _has_secret(profile) and not token and not secret:
             name = "--auth-server" if options.auth_server else "DCV_SM_AUTH_SERVER_URL"
             _refuse_other_token_server(name, token_url, place)
         if profile.no_token and not (token or secret):
-            return cls(url, origin, code, None, profile)
-        client_id, secret = client_id or profile.client_id, secret or profile.client_secret
+            return cls(url, origin, code, None, profile, stored=place)
+        origins = _credential_origins(options, environ)
+        client_id = client_id or profile.client_id
+        secret = secret or (None if token else _secret_of(profile))
         if not token and not (client_id and secret):
             raise _no_credentials(url, origin, stored, place)
         credentials = Credentials(
             client_id or "", secret or "", token, token_url or profile.token_url, profile.scope
         )
-        return cls(url, origin, code, credentials, profile)
+        return cls(url, origin, code, credentials, profile, stored=place, origins=origins)
+
+
+def _credential_origins(options: Options, environ: Mapping[str, str]) -> dict[str, str]:
+    """Where those parts of the credentials come from that options and environment give."""
+    names = {
+        "client_id": "DCV_SM_CLIENT_ID",
+        "client_secret": "DCV_SM_CLIENT_PASSWORD",
+        "access_token": "DCV_SM_OAUTH2_TOKEN",
+        "token_url": "DCV_SM_AUTH_SERVER_URL",
+    }
+    origins = {part: variable for part, variable in names.items() if environ.get(variable)}
+    return origins | ({"token_url": "--auth-server"} if options.auth_server else {})
 
 
 def _asked_address(options: Options, environ: Mapping[str, str]) -> tuple[str | None, str, int]:
@@ -273,19 +307,35 @@ def _place_for(url: str | None, stored: list[_Stored]) -> _Stored | None:
 
 
 def _has_secret(profile: Profile) -> bool:
-    return bool(profile.client_secret) or profile.no_token
+    return bool(profile.client_secret) or profile.secret_in_keyring or profile.no_token
+
+
+def _secret_of(profile: Profile) -> str | None:
+    """The secret in the file, or the one that the keyring keeps for this very address."""
+    if not profile.secret_in_keyring:
+        return profile.client_secret
+    from dcvtui.keyring_secrets import secret_for  # noqa: PLC0415  few profiles have theirs there
+
+    secret = secret_for(profile.url or "", profile.client_id or "")
+    if secret is None:
+        raise ConfigError(
+            f"The keyring has no secret for the profile '{profile.name}', or does not answer. "
+            f"Unlock it, or run: dcvtui login --profile {profile.name}"
+        )
+    return secret
 
 
 def _own_credentials(stored: _Stored) -> Credentials | None:
     profile = stored.profile
     if profile.no_token:
         return None
-    if not (profile.client_id and profile.client_secret):
+    secret = _secret_of(profile)
+    if not (profile.client_id and secret):
         raise ConfigError(
-            f"There is no client_id or no client_secret in {stored.origin}. Add both "
-            "(the broker's `register-api-client` prints them), or no_token = true if it asks for none."
+            f"There is no client_id or no client_secret in {stored.origin}. Add both (the broker's "
+            "`register-api-client` prints them) with `dcvtui login`, or no_token = true if it asks for none."
         )
-    return Credentials(profile.client_id, profile.client_secret, None, profile.token_url, profile.scope)
+    return Credentials(profile.client_id, secret, None, profile.token_url, profile.scope)
 
 
 def _refuse_other_token_server(name: str, url: str | None, stored: _Stored) -> None:
@@ -320,7 +370,7 @@ def _no_address(stored: list[_Stored], names: list[str], *, is_first_run: bool) 
 
 
 def _no_credentials(url: str, origin: str, stored: list[_Stored], place: _Stored | None) -> ConfigError:
-    others = [other for other in stored if other is not place and other.profile.client_secret]
+    others = [other for other in stored if other is not place and _has_secret(other.profile)]
     if place is None and others:
         return _astray(origin, url, others[0])
     return ConfigError(
@@ -334,7 +384,7 @@ def _finish(
 ) -> Connection:
     url = check_url(choice.url, choice.url_origin, choice.url_exit_code)
     place = choice.place
-    trust = _trust(options, environ, place)
+    trust, trust_origin = _trust(options, environ, place)
     notes = file_notes + choice.notes
     if not trust.is_verified:
         notes += (
@@ -353,20 +403,79 @@ def _finish(
         output_format=place.output_format,
         debug=place.debug,
         notes=notes,
+        profile=place if choice.stored and choice.stored.is_profile else None,
+        settings=_settings(choice, options, url, trust, trust_origin),
     )
 
 
-def _trust(options: Options, environ: Mapping[str, str], place: Profile) -> Trust:
-    """An option is stronger than the environment, and that than a file."""
+def _trust(options: Options, environ: Mapping[str, str], place: Profile) -> tuple[Trust, str]:
+    """What to trust, and by whose word; empty for what is stored.
+
+    An option is stronger than the environment, and that than a file.
+    """
     if options.trust_fingerprint:
-        return Trust(fingerprint=read_fingerprint(options.trust_fingerprint))
+        return Trust(fingerprint=read_fingerprint(options.trust_fingerprint)), "--trust-fingerprint"
     if options.no_verify_ssl:
-        return Trust(is_verified=False)
-    bundle = options.ca_bundle or environ.get("DCV_SM_CA_BUNDLE")
-    if bundle:
-        return Trust(ca_file=Path(bundle).expanduser())
+        return Trust(is_verified=False), "--no-verify-ssl"
+    if options.ca_bundle:
+        return Trust(ca_file=Path(options.ca_bundle).expanduser()), "--ca-bundle"
+    if bundle := environ.get("DCV_SM_CA_BUNDLE"):
+        return Trust(ca_file=Path(bundle).expanduser()), "DCV_SM_CA_BUNDLE"
     if place.no_verify_ssl:
-        return Trust(is_verified=False)
+        return Trust(is_verified=False), ""
     if place.ca_file is None and place.fingerprint:
-        return Trust(fingerprint=read_fingerprint(place.fingerprint))
-    return Trust(ca_file=place.ca_file)
+        return Trust(fingerprint=read_fingerprint(place.fingerprint)), ""
+    return Trust(ca_file=place.ca_file), ""
+
+
+_MASK = "•••"
+
+
+def _settings(
+    choice: _Choice, options: Options, url: str, trust: Trust, trust_origin: str
+) -> tuple[Setting, ...]:
+    """Every value that counts, as it may be shown, and where it comes from."""
+    place = choice.place
+    stored = choice.stored.origin if choice.stored else "default"
+    credentials = choice.credentials
+    found = [Setting("url", url, choice.url_origin)]
+    if choice.stored and choice.stored.is_profile:
+        found.insert(0, Setting("profile", place.name, stored))
+    if credentials is None:
+        found.append(Setting("no_token", "true", stored))
+    else:
+        for name, value in (
+            ("client_id", credentials.client_id),
+            ("client_secret", _MASK if credentials.client_secret else ""),
+            ("access_token", _MASK if credentials.access_token else ""),
+            ("token_url", credentials.token_url or ""),
+            ("scope", credentials.scope or ""),
+        ):
+            origin = "the keyring" if name == "client_secret" and place.secret_in_keyring else stored
+            found += [Setting(name, value, choice.origins.get(name, origin))] if value else []
+    found.append(
+        Setting(
+            "trust", _trust_in_words(trust), trust_origin or (stored if _says_trust(place) else "default")
+        )
+    )
+    origin = "--read-only" if options.read_only else stored if place.read_only else "default"
+    found.append(Setting("read_only", str(options.read_only or place.read_only).lower(), origin))
+    blank = Profile("")
+    for name in ("gateway", "address_tag", "output_format", "debug"):
+        value = getattr(place, name)
+        if value:
+            origin = "default" if value == getattr(blank, name) else stored
+            found.append(Setting(name, str(value).lower() if value is True else value, origin))
+    return tuple(found)
+
+
+def _says_trust(place: Profile) -> bool:
+    return bool(place.no_verify_ssl or place.ca_file or place.fingerprint)
+
+
+def _trust_in_words(trust: Trust) -> str:
+    if trust.fingerprint:
+        return trust.fingerprint
+    if not trust.is_verified:
+        return "any certificate (no-verify-ssl)"
+    return f"the CA in {shown_path(trust.ca_file)}" if trust.ca_file else "the CAs of the system"

@@ -17,7 +17,9 @@ from dcvtui.api.text import visible
 from dcvtui.config import Connection
 from dcvtui.errors import NotTrusted, ProgramError, Unreachable
 from dcvtui.images import Form
+from dcvtui.private_files import shown_path
 from dcvtui.terminal import ColourDepth, Terminal, clipboard_program
+from dcvtui.trust import Trust
 
 if TYPE_CHECKING:
     from dcvtui.client import BrokerClient
@@ -142,11 +144,11 @@ class _Way:
         try:
             end = offered.validity[1]
         except ValueError:  # TLS takes certificates that the stricter reader does not
-            return _good("TLS", f"trusted {how}")
+            return _good("TLS", how)
         is_near = end - datetime.now(UTC) < _EXPIRES_SOON
         renew = ". It ends soon: have it renewed" if is_near else ""
         verdict = Verdict.NOTE if is_near else Verdict.GOOD
-        return Finding("broker", "TLS", verdict, f"trusted {how}, valid until {end:%Y-%m-%d}{renew}")
+        return Finding("broker", "TLS", verdict, f"valid until {end:%Y-%m-%d}, {how}{renew}")
 
     async def authorize(self, client: "BrokerClient") -> str:
         self.step = "token"
@@ -165,6 +167,12 @@ class _Way:
         page = await client.describe_servers_page()
         count, more = len(page["Servers"]), "more than " if "NextToken" in page else ""
         return f"it lists {more}{count:,} server{'' if count == 1 else 's'}"
+
+
+def _trusted_by(trust: Trust) -> str:
+    if trust.fingerprint:
+        return "pinned"
+    return f"trusted by {shown_path(trust.ca_file)}" if trust.ca_file else "trusted by the system's CAs"
 
 
 def clock_finding(broker_time: datetime | None, now: datetime) -> Finding:

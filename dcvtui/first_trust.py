@@ -25,6 +25,8 @@ _REASONS = {
     62: _OTHER_NAME,
     64: _OTHER_NAME,
 }
+_CA_ON_BROKER = "/var/lib/dcvsmbroker/security/dcvsmbroker_ca.pem"
+_PRINT_FINGERPRINT = "openssl x509 -noout -fingerprint -sha256"
 CHECK_PORT = "Check the port; a broker's for clients is usually 8443."
 
 
@@ -63,6 +65,8 @@ async def fault_of(host: str, port: int, trust: Trust, deadline_s: float) -> str
                 host, port, ssl=context, ssl_handshake_timeout=deadline_s
             )
     except ssl.SSLCertVerificationError as error:
+        if trust.fingerprint is not None:
+            return "not the one that is pinned"
         return _REASONS.get(error.verify_code) or visible(error.verify_message or str(error)).rstrip(".")
     except ssl.SSLError:
         raise Unreachable(f"what answers there does not speak TLS. {CHECK_PORT}") from None
@@ -95,3 +99,31 @@ async def pin_for(host: str, port: int, fault: str, deadline_s: float) -> Pin:
             return Pin(trust, ca, fault)
         fault = fault if other_fault == fault else f"{fault}, and {other_fault}"
     return Pin(Trust(fingerprint=offered.fingerprint), offered, fault)
+
+
+def _described(certificate: OfferedCertificate) -> str:
+    try:
+        return f"{visible(certificate.subject)}\n  valid until {certificate.validity[1]:%Y-%m-%d}"
+    except ValueError:  # TLS takes certificates that the stricter reader does not
+        return "whom it names cannot be read"
+
+
+def question(pin: Pin, port: int) -> str:
+    """What to look at before a certificate is accepted, and how to see the same at the broker."""
+    digits = pin.certificate.fingerprint.removeprefix("SHA256:")
+    half = len(digits) // 2 + 1
+    # In lines of their own that a shell takes as one, so that they can be pasted.
+    command = (
+        f"{_PRINT_FINGERPRINT} \\\n    -in {_CA_ON_BROKER}"
+        if pin.is_ca
+        else f"openssl s_client -connect localhost:{port} </dev/null |\n    {_PRINT_FINGERPRINT}"
+    )
+    return (
+        f"{pin.fault}.\n"
+        f"  {_described(pin.certificate)}\n"
+        "  SHA-256\n"
+        f"  {digits[:half]}\n"
+        f"  {digits[half:]}\n"
+        "  Compare on the broker:\n"
+        f"  {command}"
+    )

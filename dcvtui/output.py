@@ -1,26 +1,23 @@
-"""Answers as text: tables for people, JSON, CSV, TSV and ids for programs; and the exit codes.
+"""Answers as text: small tables for people, JSON, YAML, CSV and TSV for programs; and the exit codes.
 
-Columns are those of the console. JSON has the shape and names of the API's
-reply, unknown fields included, and is escaped; everything else shows control
-characters and direction marks as codes. There is no colour in any of it.
+JSON and YAML have the shape and names of the API's reply, unknown fields
+included, and are escaped; everything else shows control characters and
+direction marks as codes. There is no colour in any of it. Lists of servers and
+sessions are in `dcvtui.list_output`.
 """
 
 import csv
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Iterable, Sequence
 from enum import IntEnum, StrEnum
-from textwrap import indent
-from typing import Any, Protocol, TextIO
+from textwrap import wrap
+from typing import Any, TextIO
 
 from dcvtui.api.text import cell_width, visible
-from dcvtui.columns import Column
 from dcvtui.errors import BrokerError, ConfigError, NotTrusted, ProgramError, TimedOut, Unreachable
-from dcvtui.fields import SERVER_COLUMNS, SESSION_COLUMNS
-from dcvtui.fleet import server_record, session_record
 
-Wire = Mapping[str, Any]
+_LEAST_WRAPPED = 24
+_WIDEST_MARGIN = 12
 
 
 class ExitCode(IntEnum):
@@ -54,9 +51,20 @@ class Format(StrEnum):
 
     TABLE = "table"
     JSON = "json"
+    YAML = "yaml"
     CSV = "csv"
     TSV = "tsv"
     IDS = "ids"
+
+    @property
+    def is_structured(self) -> bool:
+        """It carries the API's objects, not rows made of them."""
+        return self in (Format.JSON, Format.YAML)
+
+    @property
+    def delimiter(self) -> str:
+        """What stands between two cells of CSV and TSV."""
+        return "," if self is Format.CSV else "\t"
 
 
 def choose_format(
@@ -84,175 +92,68 @@ def choose_format(
         ) from None
 
 
+# ------------------------------------------------------------------ objects
+
+
+def write_object(value: Any, chosen: Format, out: TextIO) -> None:
+    """Print one object as JSON, or as YAML where that is wanted."""
+    out.write(yaml_text(value) if chosen is Format.YAML else json.dumps(value, indent=2) + "\n")
+
+
+def yaml_text(value: Any) -> str:
+    """An object as YAML 1.1, in ASCII, so that no name in it steers a terminal."""
+    import yaml  # noqa: PLC0415  20 ms that only this format needs
+
+    # The one in C is ten times as fast where the library was built with it.
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text: str = yaml.dump(value, Dumper=dumper, sort_keys=False, allow_unicode=False, width=1000)
+    return text
+
+
 # ------------------------------------------------------------------ rows
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One server or session: the record that columns and filters read, and the object as it came."""
+def write_rows(heads: Sequence[str], rows: Iterable[Sequence[str]], chosen: Format, out: TextIO) -> None:
+    """Print rows as a table, or as CSV or TSV where that is wanted.
 
-    record: Any
-    wire: Wire
-
-
-@dataclass(frozen=True, slots=True)
-class ListKind:
-    """One of the two lists: how the API calls it, what it can show, and what it shows unasked."""
-
-    name: str
-    columns: Sequence[Column[Any]]
-    read: Callable[[Wire], Any]
-    shown: tuple[str, ...]
-
-    def rows(self, page: Wire) -> list[Row]:
-        """The rows of a page."""
-        return [Row(self.read(entity), entity) for entity in page[self.name]]
-
-    def choose(self, ids: Sequence[str] | None) -> list[Column[Any]]:
-        """The columns with these ids, in this order.
-
-        Raises:
-            ConfigError: the list has no such column.
-        """
-        by_id = {column.id: column for column in self.columns}
-        chosen = []
-        for name in ids or self.shown:
-            if name.lower() not in by_id:
-                raise ConfigError(
-                    f"There is no column '{visible(name)}'. Take some of: {', '.join(by_id)}.",
-                    ExitCode.BAD_VALUE,
-                )
-            chosen.append(by_id[name.lower()])
-        return chosen
-
-
-SESSIONS = ListKind(
-    "Sessions",
-    SESSION_COLUMNS,
-    session_record,
-    ("name", "owner", "type", "state", "server", "clients", "age", "id"),
-)
-SERVERS = ListKind(
-    "Servers",
-    SERVER_COLUMNS,
-    server_record,
-    ("name", "state", "sessions", "os", "load", "mem", "tags", "id"),
-)
-
-
-class Writer(Protocol):
-    """Prints a list page by page, as the pages come."""
-
-    def page(self, rows: Sequence[Row], page: Wire) -> None:
-        """Print the rows that are wanted of a page."""
-
-    def finish(self) -> None:
-        """Print what stands at the end."""
-
-
-def writer(
-    chosen: Format, kind: ListKind, columns: Sequence[Column[Any]], out: TextIO, now: datetime
-) -> Writer:
-    """The writer for a format.
-
-    Args:
-        chosen: the format.
-        kind: of list.
-        columns: to show where the format has columns.
-        out: where to print.
-        now: the time that ages count from.
+    A table has no columns that are empty; a program finds all of them, always.
     """
-    if chosen is Format.JSON:
-        return _JsonWriter(kind.name, out)
-    if chosen is Format.IDS:
-        return _IdsWriter(out)
-    if chosen is Format.TABLE:
-        return _TableWriter(columns, out, now)
-    return _SeparatedWriter(columns, out, now, delimiter="," if chosen is Format.CSV else "\t")
-
-
-class _TableWriter:
-    def __init__(self, columns: Sequence[Column[Any]], out: TextIO, now: datetime) -> None:
-        self._columns, self._out, self._now = columns, out, now
-        self._widths: list[int] | None = None
-
-    def page(self, rows: Sequence[Row], page: Wire) -> None:  # noqa: ARG002  the contract of a writer
-        cells = [[column.text(row.record, self._now) for column in self._columns] for row in rows]
-        if self._widths is None:
-            heads = [column.head for column in self._columns]
-            self._widths = _widths([heads, *cells])
-            cells.insert(0, heads)
-        rights = [column.is_right for column in self._columns]
-        for row in cells:
-            self._out.write(_line(row, self._widths, rights))
-
-    def finish(self) -> None:
-        pass
-
-
-class _SeparatedWriter:
-    def __init__(self, columns: Sequence[Column[Any]], out: TextIO, now: datetime, delimiter: str) -> None:
-        self._columns, self._now = columns, now
-        self._writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
-        self._writer.writerow([column.id for column in columns])
-
-    def page(self, rows: Sequence[Row], page: Wire) -> None:  # noqa: ARG002  as above
-        for row in rows:
-            self._writer.writerow([column.text(row.record, self._now) for column in self._columns])
-
-    def finish(self) -> None:
-        pass
-
-
-class _IdsWriter:
-    def __init__(self, out: TextIO) -> None:
-        self._out = out
-
-    def page(self, rows: Sequence[Row], page: Wire) -> None:  # noqa: ARG002  as above
-        for row in rows:
-            self._out.write(visible(row.record.id) + "\n")
-
-    def finish(self) -> None:
-        pass
-
-
-class _JsonWriter:
-    """One object with the lists of all pages joined; its other members are those of the last page."""
-
-    def __init__(self, name: str, out: TextIO) -> None:
-        self._name, self._out = name, out
-        self._rest: dict[str, Any] = {}
-        self._is_empty = True
-        out.write(f'{{\n  "{name}": [')
-
-    def page(self, rows: Sequence[Row], page: Wire) -> None:
-        self._rest = {name: value for name, value in page.items() if name != self._name}
-        for row in rows:
-            self._out.write("\n" if self._is_empty else ",\n")
-            self._out.write(indent(json.dumps(row.wire, indent=2), "    "))
-            self._is_empty = False
-
-    def finish(self) -> None:
-        self._out.write("]" if self._is_empty else "\n  ]")
-        for name, value in self._rest.items():
-            self._out.write(f",\n  {json.dumps(name)}: {indent(json.dumps(value, indent=2), '  ').lstrip()}")
-        self._out.write("\n}\n")
-
-
-# ------------------------------------------------------------------ other answers
-
-
-def write_json(value: Any, out: TextIO) -> None:
-    """Print one object."""
-    out.write(json.dumps(value, indent=2) + "\n")
+    if chosen in (Format.CSV, Format.TSV):
+        write_separated(heads, rows, out, chosen.delimiter)
+        return
+    cells = list(rows)
+    used = [place for place in range(len(heads)) if any(row[place] for row in cells)]
+    write_table([heads[place] for place in used], [[row[place] for place in used] for row in cells], out)
 
 
 def write_table(heads: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO) -> None:
-    """Print a small table; cells are made visible here."""
+    """Print a small table; cells are made visible here.
+
+    On a terminal the last column is broken between words where the line would be longer than the window;
+    where hardly anything is left for it, it stands in lines of its own below.
+    """
+    if not heads:
+        return
     cells = [list(heads), *([visible(cell) for cell in row] for row in rows)]
-    widths = _widths(cells)
-    for row in cells:
-        out.write(_line(row, widths, [False] * len(heads)))
+    widths = column_widths(cells)
+    left = terminal_width(out) - sum(widths[:-1]) - 2 * (len(widths) - 1)
+    is_below = left < min(widths[-1], _LEAST_WRAPPED) and len(widths) > 1
+    for number, row in enumerate(cells):
+        if is_below:
+            out.write(table_line(row[:-1], widths[:-1], [False] * len(heads[:-1])))
+            margin = min(widths[0] + 2, _WIDEST_MARGIN)
+            lines = _broken(row[-1], terminal_width(out) - margin) if number and row[-1] else []
+            out.writelines(f"{' ' * margin}{line}\n" for line in lines)
+            continue
+        for place, last in enumerate(_broken(row[-1], left)):
+            before = row[:-1] if place == 0 else [""] * (len(row) - 1)
+            out.write(table_line([*before, last], widths, [False] * len(heads)))
+
+
+def _broken(text: str, width: int) -> list[str]:
+    if cell_width(text) <= width:
+        return [text]
+    return wrap(text, width, break_long_words=False, break_on_hyphens=False) or [""]
 
 
 def write_separated(heads: Sequence[str], rows: Iterable[Sequence[str]], out: TextIO, delimiter: str) -> None:
@@ -262,11 +163,25 @@ def write_separated(heads: Sequence[str], rows: Iterable[Sequence[str]], out: Te
     table.writerows([visible(cell) for cell in row] for row in rows)
 
 
-def _widths(cells: Sequence[Sequence[str]]) -> list[int]:
+def terminal_width(out: TextIO) -> int:
+    """The columns of the window that is written to; more than any where it is no window."""
+    import os  # noqa: PLC0415  with its one use
+
+    if not out.isatty():
+        return 1 << 30
+    try:
+        return os.get_terminal_size(out.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
+def column_widths(cells: Sequence[Sequence[str]]) -> list[int]:
+    """The width of each column's widest cell."""
     return [max(cell_width(cell) for cell in column) for column in zip(*cells, strict=True)]
 
 
-def _line(cells: Sequence[str], widths: Sequence[int], rights: Sequence[bool]) -> str:
+def table_line(cells: Sequence[str], widths: Sequence[int], rights: Sequence[bool]) -> str:
+    """One line of a table; a cell that is wider than its column pushes the rest."""
     padded = []
     for cell, width, is_right in zip(cells, widths, rights, strict=True):
         blanks = " " * (width - cell_width(cell))

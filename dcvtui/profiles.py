@@ -10,13 +10,14 @@ import stat
 from collections.abc import Mapping
 from configparser import ConfigParser
 from configparser import Error as IniError
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from dcvtui.errors import ConfigError
-from dcvtui.private_files import replace_private
+from dcvtui.private_files import file_stem, replace_private
+from dcvtui.trust import Trust
 
 # Exit code of the official client for a configuration file that is missing or damaged.
 DAMAGED = 1
@@ -31,6 +32,7 @@ class Profile:
         url: address of the broker's client API, such as `https://broker.example:8443`.
         client_id: of the API client registered at the broker.
         client_secret: its password.
+        secret_in_keyring: true if the password is in the desktop's keyring instead.
         no_token: true for a broker that asks for no token (`enable-authorization = false`).
         token_url: address of an external token server, when the broker gives no tokens itself.
         scope: what to ask the external token server for.
@@ -48,6 +50,7 @@ class Profile:
     url: str | None = None
     client_id: str | None = None
     client_secret: str | None = field(default=None, repr=False)
+    secret_in_keyring: bool = False
     no_token: bool = False
     token_url: str | None = None
     scope: str | None = None
@@ -62,7 +65,7 @@ class Profile:
 
 
 _CONF_ONLY = ("no_verify_ssl", "output_format", "debug")
-_FLAGS = ("no_token", "read_only")
+_FLAGS = ("secret_in_keyring", "no_token", "read_only")
 KEYS = tuple(f.name for f in fields(Profile) if f.name not in ("name", *_CONF_ONLY))
 
 
@@ -123,9 +126,42 @@ def save_profile(path: Path, profile: Profile, *, is_default: bool = False) -> N
     }
     if is_default or "default" not in document:
         document = {"default": profile.name} | document | {"default": profile.name}
+    _write(path, tomli_w.dumps(document).encode())
+
+
+def remove_profile(path: Path, name: str) -> None:
+    """Take a profile out of the profile file; if it was the default, none is.
+
+    Raises:
+        ConfigError: as `save_profile`.
+    """
+    import tomli_w  # noqa: PLC0415  as above
+
+    document = _document(path)
+    document.get("profiles", {}).pop(name, None)
+    if document.get("default") == name:
+        del document["default"]
+    _write(path, tomli_w.dumps(document).encode())
+
+
+def keep_trust(path: Path, profile: Profile, trust: Trust) -> Profile:
+    """The profile with a certificate that was accepted for it; a CA goes into a file beside the profile file.
+
+    Raises:
+        ConfigError: the file cannot be written.
+    """
+    ca_file = trust.ca_file
+    if trust.ca_pem is not None:
+        # A relative path starts at the profile file, so that the folder can be moved as a whole.
+        ca_file = Path(f"{file_stem(profile.name)}_ca.pem")
+        _write(path.parent / ca_file, trust.ca_pem.encode())
+    return replace(profile, ca_file=ca_file, fingerprint=trust.fingerprint)
+
+
+def _write(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_private(path, tomli_w.dumps(document).encode())
+        replace_private(path, content)
     except OSError as error:
         raise cannot_save(path, error) from None
 

@@ -24,11 +24,13 @@ class Selection(Generic[RecordT]):
         chosen: what the action is for.
         left_out: what it is not for, each with the reason.
         hopeless: what it is meant for but cannot do, each with the reason; counts as failed.
+        advice: how to have what was left out as well.
     """
 
     chosen: tuple[RecordT, ...]
     left_out: tuple[tuple[RecordT, str], ...] = ()
     hopeless: tuple[tuple[RecordT, str], ...] = ()
+    advice: str = ""
 
 
 def to_delete(sessions: Iterable[SessionRecord], *, include_connected: bool) -> Selection[SessionRecord]:
@@ -42,7 +44,7 @@ def to_delete(sessions: Iterable[SessionRecord], *, include_connected: bool) -> 
             left_out.append((session, _connected(session.connections)))
         else:
             chosen.append(session)
-    return Selection(tuple(chosen), tuple(left_out))
+    return Selection(tuple(chosen), tuple(left_out), advice="--include-connected takes them too")
 
 
 def to_reap(
@@ -59,11 +61,12 @@ def to_reap(
     lost = {
         session.key for session in found.chosen if session.state == SessionState.UNKNOWN and session.server_id
     }
-    reason = "its server is not reachable; --force makes the broker forget it"
+    reason = "its server is not reachable; --force forgets it"
     return Selection(
         tuple(session for session in found.chosen if session.key not in lost),
         found.left_out,
         tuple((session, reason) for session in found.chosen if session.key in lost),
+        found.advice,
     )
 
 
@@ -86,15 +89,11 @@ def to_close(servers: Iterable[ServerRecord], *, force: bool) -> Selection[Serve
             continue
         if server.sessions and not force:
             count = server.sessions
-            text = (
-                f"{count} session{' runs' if count == 1 else 's run'} on it; --force closes it all the same"
-            )
-            left_out.append((server, text))
+            left_out.append((server, f"{count} session{' runs' if count == 1 else 's run'} on it"))
         else:
             chosen.append(server)
-    return Selection(tuple(chosen), tuple(left_out))
+    return Selection(tuple(chosen), tuple(left_out), advice="--force closes them too")
 
 
 def _connected(count: int) -> str:
-    clients = "1 client is" if count == 1 else f"{count} clients are"
-    return f"{clients} connected; --include-connected deletes it all the same"
+    return "1 client is connected" if count == 1 else f"{count} clients are connected"

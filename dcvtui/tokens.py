@@ -48,6 +48,11 @@ class Tokens:
             exchange.hide(credentials.access_token or "")
 
     @property
+    def is_needed(self) -> bool:
+        """The broker is asked with a token."""
+        return self._credentials is not None
+
+    @property
     def can_renew(self) -> bool:
         """Another token can be had when one is refused."""
         return self._credentials is not None and self._credentials.access_token is None

@@ -306,11 +306,14 @@ async def test_a_failed_item_is_3_or_0_for_compatibility(
 async def test_a_table_of_results(broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]) -> None:
     broker.answer = deleting("b")
     assert await run(*DELETE, "--output", "table") == 3
-    assert capsys.readouterr().out == "RESULT  ID  REASON\ndone    a\nfailed  b   why ␛[1m\n"
+    assert (
+        capsys.readouterr().out
+        == "RESULT  STATE     ID  REASON\ndone    DELETING  a\nfailed            b   why ␛[1m\n"
+    )
     assert await run(*DELETE, "--output", "ids") == 3
     assert capsys.readouterr().out == "a\n"
     assert await run(*DELETE, "--output", "csv") == 3
-    assert capsys.readouterr().out == "result,id,reason\ndone,a,\nfailed,b,why ␛[1m\n"
+    assert capsys.readouterr().out == "result,name,state,id,reason\ndone,,DELETING,a,\nfailed,,,b,why ␛[1m\n"
 
 
 async def test_a_lost_answer_is_3_and_not_known(
@@ -398,7 +401,7 @@ async def test_screenshots_are_a_table_or_the_reply(
         (["--bogus"], 2, "No such option '--bogus'"),
         (["nonsense"], 2, "No such command 'nonsense'"),
         (["describe-sessions", "--bogus"], 2, "No such option '--bogus'"),
-        (["describe-sessions", "extra"], 2, "unexpected extra argument"),
+        (["watch", "sessions", "extra"], 2, "unexpected extra argument"),
         (["create-session", "--name", "n"], 2, "Missing option '--owner'"),
         (["open-servers", "--server-ids", " , "], 2, "names no id"),
         (["describe-sessions", "--max-results", "0"], 252, "is not in the range"),

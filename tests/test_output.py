@@ -16,18 +16,8 @@ from dcvtui.errors import (
     TimedOut,
     Unreachable,
 )
-from dcvtui.output import (
-    SERVERS,
-    SESSIONS,
-    ExitCode,
-    Format,
-    ListKind,
-    choose_format,
-    exit_code_of,
-    write_separated,
-    write_table,
-    writer,
-)
+from dcvtui.list_output import SERVERS, SESSIONS, ListKind, writer
+from dcvtui.output import ExitCode, Format, choose_format, exit_code_of, write_separated, write_table
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
 CAD = {
@@ -46,7 +36,7 @@ HOSTILE = CAD | {"Id": "2", "Name": "\x1b[2J日本\u202e", "Owner": 'a\tb,"c"\nd
 
 def printed(chosen: Format, *pages: list[dict[str, Any]], kind: ListKind = SESSIONS, **rest: Any) -> str:
     out = io.StringIO()
-    printer = writer(chosen, kind, kind.choose(None), out, NOW)
+    printer = writer(chosen, kind, None, out, NOW)
     for number, entities in enumerate(pages):
         page = {kind.name: entities, "RequestId": f"r{number}", **rest}
         printer.page(kind.rows(page), page)

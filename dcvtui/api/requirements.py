@@ -83,6 +83,12 @@ class RequirementsError(ValueError):
         self.position = position
         self.suggestion = suggestion
 
+    @property
+    def sentence(self) -> str:
+        """What is wrong, and what was probably meant."""
+        hint = f" Did you mean server:{self.suggestion}?" if self.suggestion else ""
+        return f"{str(self).rstrip('.')}.{hint}"
+
 
 # ------------------------------------------------------------------ the tree
 

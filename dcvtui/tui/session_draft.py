@@ -199,4 +199,4 @@ def preview_sentence(draft: SessionDraft, seen: Preview, as_of: str = "") -> str
 
 def requirement_fault(error: RequirementsError) -> str:
     """What is wrong with a requirement, and what was probably meant."""
-    return f"{error}. Did you mean server:{error.suggestion}?" if error.suggestion else f"{error}."
+    return error.sentence
