@@ -134,13 +134,7 @@ class _Way:
         if not trust.is_verified:
             advice = "not checked (no-verify-ssl). `dcvtui login` keeps the broker's certificate instead."
             return Finding("broker", "TLS", Verdict.NOTE, advice)
-        how = (
-            "pinned"
-            if trust.fingerprint
-            else f"by {trust.ca_file}"
-            if trust.ca_file
-            else "by the system's CAs"
-        )
+        how = _trusted_by(trust)
         try:
             end = offered.validity[1]
         except ValueError:  # TLS takes certificates that the stricter reader does not

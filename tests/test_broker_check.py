@@ -57,7 +57,9 @@ def done(steps: list[Step]) -> list[str]:
 
 
 def certificate_fingerprint(pem_file: Path) -> str:
-    return fingerprint_of(ssl.PEM_cert_to_DER_cert(pem_file.read_text()))
+    """Of the first certificate in the file; what signed it follows."""
+    first, end, _ = pem_file.read_text().partition("-----END CERTIFICATE-----")
+    return fingerprint_of(ssl.PEM_cert_to_DER_cert(first + end))
 
 
 # ------------------------------------------------------------------ addresses

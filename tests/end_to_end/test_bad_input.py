@@ -106,6 +106,7 @@ def test_a_broker_that_is_not_there_is_6_and_a_wrong_secret_254(fleet: dict[str,
 
 def test_lists_work_at_60x20_and_40x10_names_the_size_it_needs(fleet: dict[str, str]) -> None:
     with console(fleet, 60, 20) as terminal:
+        terminal.wait_for("Attention")  # what is typed before there is a screen is thrown away
         terminal.press("2")
         terminal.wait_for("● READY")
         terminal.press("down", "d")
