@@ -60,6 +60,7 @@ class PixelPicture:
         width: pixels of the whole picture it was made from.
         height: likewise.
         sequence: draws it at the cursor.
+        deletion: takes it away; "" where painting cells over it does.
     """
 
     columns: int
@@ -67,6 +68,12 @@ class PixelPicture:
     width: int
     height: int
     sequence: str
+    deletion: str
+
+    @property
+    def is_wiped_by_cells(self) -> bool:
+        """Whether cells that are painted over it take it away."""
+        return not self.deletion
 
 
 def draw(
@@ -97,12 +104,8 @@ def draw(
     covered_columns = -(-image.width // pixels.cell_width)
     covered_rows = -(-image.height // pixels.cell_height)
     sequence = _kitty(image, number) if pixels.protocol is Protocol.KITTY else _sixel(image)
-    return PixelPicture(covered_columns, covered_rows, width, height, sequence)
-
-
-def delete(pixels: Pixels, number: int) -> str:
-    """Takes a picture away; sixels go with the cells that are painted over them, so they need nothing."""
-    return f"\x1b_Ga=d,d=I,i={number},q=2\x1b\\" if pixels.protocol is Protocol.KITTY else ""
+    deletion = f"\x1b_Ga=d,d=I,i={number},q=2\x1b\\" if pixels.protocol is Protocol.KITTY else ""
+    return PixelPicture(covered_columns, covered_rows, width, height, sequence, deletion)
 
 
 def _kitty(image: "Image.Image", number: int) -> str:

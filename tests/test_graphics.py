@@ -83,8 +83,9 @@ def test_a_kitty_picture_is_a_png_of_the_pixels_that_fit(kind: str) -> None:
 
 
 def test_a_kitty_picture_is_taken_away_by_its_number() -> None:
-    assert graphics.delete(KITTY, 7) == "\x1b_Ga=d,d=I,i=7,q=2\x1b\\"
-    assert graphics.delete(SIXEL, 7) == ""
+    data = png(desktop(100, 80))
+    assert graphics.draw(data, 9, 9, KITTY, number=7).deletion == "\x1b_Ga=d,d=I,i=7,q=2\x1b\\"
+    assert graphics.draw(data, 9, 9, SIXEL, number=7).is_wiped_by_cells
 
 
 @pytest.mark.parametrize("size", [(300, 200), (301, 199), (7, 5)])

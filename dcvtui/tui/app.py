@@ -131,8 +131,14 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         for broker in self._brokers:
             self._watch.expect(broker.connection.name)
         self._console = ConsoleScreen(
-            self._watch, self._brokers.connections, self.broker_now, ascii_only=self._ascii_only, known=known
+            self._watch,
+            self._brokers.connections,
+            self.broker_now,
+            ascii_only=self._ascii_only,
+            known=known,
+            drawing=self._drawing,
         )
+        self._console.wall.take_pictures = self._brokers.take_pictures
         self._console.stop_work = self._brokers.stop_work
         self._has_chosen_view = False
         self._is_ready_to_act = False
@@ -240,6 +246,8 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         elif message.name == "show-server":
             session = message.records[0]
             self._console.go("servers", "", select=(session.profile, session.server_id))
+        elif message.name == "open-wall":
+            self._console.go("wall")
         else:
             self.run_worker(self._act(message.name, message.records), group="action")
 
@@ -442,9 +450,13 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
     async def on_event(self, event: events.Event) -> None:
         """Let any key clear what was said, and leaving and redrawing work everywhere."""
+        if isinstance(event, events.AppFocus | events.AppBlur):
+            self._console.wall.looking.has_focus = isinstance(event, events.AppFocus)
+            self._console.wall.look_again()
         if isinstance(event, events.Key):
             self._has_chosen_view = True
             self._console.say("")
+            self._note_key()
             if event.key == "ctrl+c":
                 self.action_interrupt_console()
                 return
@@ -453,6 +465,13 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
                 self.action_redraw_screen()
                 return
         await super().on_event(event)
+
+    def _note_key(self) -> None:
+        looking = self._console.wall.looking
+        was_idle = bool(looking.why_not)
+        looking.last_key = looking.clock()
+        if was_idle:
+            self._console.wall.look_again()
 
     def on_resize(self, event: events.Resize) -> None:
         """Say which size is needed where there is too little room."""

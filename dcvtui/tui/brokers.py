@@ -5,15 +5,16 @@ is away leaves the others as they are.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from dcvtui.config import Connection
 from dcvtui.errors import ProgramError
-from dcvtui.fleet import Difference, Key, Snapshot
+from dcvtui.fleet import Difference, Key, SessionRecord, Snapshot
 from dcvtui.live import follow
 from dcvtui.polling import Link, LinkState, Pace, Poller, Update
+from dcvtui.shots import Shots, read_shots
 
 if TYPE_CHECKING:
     from textual.worker import Worker
@@ -137,6 +138,22 @@ class Brokers:
         for name, broker in self._brokers.items():
             if broker.poller:
                 broker.poller.show(_of_profile(name, servers), _of_profile(name, sessions))
+
+    async def take_pictures(
+        self, sessions: Sequence[SessionRecord], width: int, height: int
+    ) -> Mapping[str, Shots]:
+        """Ask for the pictures of some sessions, each at its own broker.
+
+        Raises:
+            ProgramError: there was no answer.
+        """
+        found: dict[str, Shots] = {}
+        for profile, broker in self._brokers.items():
+            some = [session.id for session in sessions if session.profile == profile]
+            items = [{"SessionId": one, "MaxWidth": width, "MaxHeight": height} for one in some]
+            if items and broker.client is not None:
+                found.update(read_shots((await broker.client.screenshots(items)).model))
+        return found
 
     def look_for(self, keys: Sequence[Key], *, are_sessions: bool) -> None:
         """Ask again where something was done, also for sessions that are not known yet."""

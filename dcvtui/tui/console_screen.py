@@ -28,12 +28,14 @@ from dcvtui.fleet import Difference, Key, ServerRecord, SessionRecord, changes_b
 from dcvtui.known_brokers import KnownBroker, broker_rows
 from dcvtui.polling import Link, LinkState
 from dcvtui.query import QueryError
+from dcvtui.terminal import IN_BLOCKS, Drawing
 from dcvtui.tui.details_pane import DetailsScreen
 from dcvtui.tui.fleet_list import FleetList
 from dcvtui.tui.frame import Crumbs, Foot, LineInput, PromptLine, StaleBanner, Tone, TopLine, Truth
 from dcvtui.tui.help_screen import HelpScreen
 from dcvtui.tui.keys import BY_ID, KEYS, bindings, is_shown
 from dcvtui.tui.lists import LISTS, ProfilesList
+from dcvtui.tui.wall import WallList
 from dcvtui.watch import Watch, vanished
 
 _PLAIN_VALUE = re.compile(r'[^\s()",*!~/]+\Z')
@@ -79,6 +81,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         *,
         ascii_only: bool,
         known: Callable[[], Sequence[KnownBroker]] = list,
+        drawing: Drawing = IN_BLOCKS,
     ) -> None:
         """A screen on what the watch knows.
 
@@ -88,6 +91,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
             now: the broker's time.
             ascii_only: whether signs must be ASCII.
             known: reads which brokers the operator knows; may raise `ConfigError`.
+            drawing: how pictures are drawn on this terminal.
         """
         super().__init__(id="console")
         self._read_known = known
@@ -97,6 +101,15 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self.lists: dict[str, FleetList] = {
             kind.LISTS_WHAT.view: kind(kind.LISTS_WHAT, watch, now, ascii_only=ascii_only) for kind in LISTS
         }
+        self.wall = WallList(
+            WallList.LISTS_WHAT,
+            watch,
+            now,
+            ascii_only=ascii_only,
+            listing=self.lists["sessions"].listing,
+            drawing=drawing,
+        )
+        self.lists["wall"] = self.wall
         self.view = "sessions"
         self._places: list[Place] = [Place("sessions", "")]
         self._place = 0
@@ -154,6 +167,8 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         for name in vanished(marks, difference):
             self._watch.activity.note("mark", name, "dropped: no longer listed", self._now())
         self.lists["sessions"].take(difference.sessions, snapshot.sessions)
+        if self.view == "wall":
+            self.wall.take_shared(difference.sessions)
         self.lists["servers"].take(difference.servers, snapshot.servers)
         self.take_items()
 
@@ -231,12 +246,21 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self.show_frame()
         keys = self.current.table.keys_on_screen()
         servers: Iterable[Key] = keys if self.view == "servers" else ()
-        sessions: Iterable[Key] = keys if self.view == "sessions" else ()
+        sessions: Iterable[Key] = keys if self.view in ("sessions", "wall") else ()
         if self.view == "attention":
             items = [self._watch.items[key] for key in keys if key in self._watch.items]
             servers = [item.key for item in items if item.kind == "server"]
             sessions = [item.key for item in items if item.kind == "session"]
         self.post_message(self.VisibleChanged(tuple(servers), tuple(sessions)))
+
+    def on_screen_suspend(self) -> None:
+        """A dialog comes over the pictures."""
+        self.wall.grid.take_down()
+
+    def on_screen_resume(self) -> None:
+        """The dialog is gone."""
+        if self.view == "wall":
+            self.wall.grid.put_up()
 
     @on(FleetList.FilterRequested)
     def open_filter(self) -> None:
@@ -291,11 +315,15 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
             self.current.table.select(select)
 
     def _show(self, place: Place) -> None:
-        self.view = place.view
+        before, self.view = self.view, place.view
         # A `ContentSwitcher` would paint the area twice, before and after the layout.
         for view, one in self.lists.items():
             one.display = view == place.view
         self.current.set_filter(place.filter)
+        if self.view != before and {self.view, before} == {"sessions", "wall"}:
+            self.current.take_place_of(self.lists[before])
+        elif self.view in ("sessions", "wall"):
+            self.current.table.rows_changed()  # the other one may have filtered the rows they share
         self._close_prompts()
         self.current.time_passed()
         self.show_changes()

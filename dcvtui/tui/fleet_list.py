@@ -132,7 +132,13 @@ class FleetList(Horizontal):
             self.sentence = sentence
 
     def __init__(
-        self, definition: ListDefinition, watch: Watch, now: Callable[[], datetime], *, ascii_only: bool
+        self,
+        definition: ListDefinition,
+        watch: Watch,
+        now: Callable[[], datetime],
+        *,
+        ascii_only: bool,
+        listing: Listing[Any] | None = None,
     ) -> None:
         """A list of what the watch knows.
 
@@ -141,24 +147,34 @@ class FleetList(Horizontal):
             watch: what is known.
             now: the broker's time.
             ascii_only: whether signs must be ASCII.
+            listing: rows shared with another list; its own without it.
         """
         super().__init__(id=definition.view)
         self.definition, self._watch, self._now = definition, watch, now
-        self.listing: Listing[Any] = Listing(
-            definition.columns,
-            sort=definition.sort,
-            rank=definition.rank,
-            tags=definition.tags(watch),
-            is_hidden=definition.is_hidden,
-            hidden_value=SessionState.DELETED,
-        )
-        self.table = FleetTable(definition.columns, self.listing, ascii_only=ascii_only, now=now)
+        # An empty listing is false, so this asks for None.
+        self.listing: Listing[Any] = self._own_listing() if listing is None else listing
+        self.table = self.make_table(ascii_only)
         self.table.show_sorting(definition.sort, is_reversed=False)
         self.pane = DetailsPane(ascii_only=ascii_only)
         self._is_pane_wanted = True
         self._room = 0
         self._rest: Timer | None = None
         self._pane_key: Key | None = None
+
+    def _own_listing(self) -> Listing[Any]:
+        definition = self.definition
+        return Listing(
+            definition.columns,
+            sort=definition.sort,
+            rank=definition.rank,
+            tags=definition.tags(self._watch),
+            is_hidden=definition.is_hidden,
+            hidden_value=SessionState.DELETED,
+        )
+
+    def make_table(self, ascii_only: bool) -> FleetTable:
+        """What shows the rows."""
+        return FleetTable(self.definition.columns, self.listing, ascii_only=ascii_only, now=self._now)
 
     def compose(self) -> ComposeResult:
         """The table, and the details of the row under its cursor."""
@@ -173,10 +189,29 @@ class FleetList(Horizontal):
             self.listing.apply(changes, records, self._now())
             self.table.rows_changed()
             self._say_nothing()
-            if any(record.key in self.table.marks for record in changes.removed):
-                self.table.drop_marks(record.key for record in changes.removed)
+            self._drop_marks(changes)
             self.post_message(self.Changed())
         self._show_details()
+
+    def take_shared(self, changes: Changes[Any]) -> None:
+        """Take over what another list has put into the rows they share."""
+        if changes:
+            self.table.rows_changed()
+            self._say_nothing()
+            self._drop_marks(changes)
+            self.post_message(self.Changed())
+        self._show_details()
+
+    def _drop_marks(self, changes: Changes[Any]) -> None:
+        if any(record.key in self.table.marks for record in changes.removed):
+            self.table.drop_marks(record.key for record in changes.removed)
+
+    def take_place_of(self, other: "FleetList") -> None:
+        """Show the rows that both share with the marks and the cursor of the other one."""
+        self.table.rows_changed()
+        self.table.restore_marks(other.table.marks)
+        if other.table.cursor_key is not None:
+            self.table.select(other.table.cursor_key)
 
     def time_passed(self) -> None:
         """A minute has passed: ages step, and filters on ages match other rows."""

@@ -7,7 +7,6 @@ before.
 """
 
 import base64
-import binascii
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -23,12 +22,13 @@ from dcvtui.connect import Route
 from dcvtui.errors import NotUnderstood, ProgramError
 from dcvtui.fleet import Key, ServerRecord, SessionRecord, Snapshot, session_wire
 from dcvtui.operations import Batch, ItemResult, Outcome
+from dcvtui.shots import NOTHING, Shot, read_shots
 from dcvtui.terminal import Drawing, Terminal
 from dcvtui.tui.connect_dialog import ConnectDialog, OpenViewer
 from dcvtui.tui.dialogs import FORCE_CLOSE, FORCE_DELETE, ConfirmDialog, ResultDialog
 from dcvtui.tui.forms import CreateSessionForm, PermissionsEditor, SessionDraft
 from dcvtui.tui.panel import plural
-from dcvtui.tui.screenshot_screen import ScreenshotScreen, Shot
+from dcvtui.tui.screenshot_screen import ScreenshotScreen
 
 if TYPE_CHECKING:
     from dcvtui.client import BrokerClient
@@ -246,7 +246,10 @@ class Flows:
         async def take(width: int, height: int) -> Sequence[Shot]:
             item = {"SessionId": session.id, "MaxWidth": width, "MaxHeight": height}
             answer = await self.client.screenshots([item])
-            return _shots(answer.model)
+            shots = read_shots(answer.model).get(session.id, NOTHING)
+            if isinstance(shots, str):
+                raise ProgramError(shots)
+            return shots
 
         await self.around.ask(ScreenshotScreen(session, take, drawing=self.around.drawing))
 
@@ -366,32 +369,6 @@ def _delete_sentences(sessions: Sequence[SessionRecord]) -> list[str]:
         return []
     connected = f", {plural(clients, 'client')} connected" if clients else ""
     return [f"{plural(owners, 'owner')}{connected}."]
-
-
-def _shots(model: Any) -> list[Shot]:
-    """The pictures of the one session that was asked for, the primary display first."""
-    for refused in model.unsuccessful_list:
-        raise ProgramError(refused.failure_reason or "The broker gives no reason why there is no picture.")
-    images = [
-        image
-        for one in model.successful_list
-        if one.session_screenshot
-        for image in one.session_screenshot.images
-    ]
-    images.sort(key=lambda image: not image.primary)
-    try:
-        return [
-            Shot(base64.b64decode(image.data or ""), _clock_time(image.creation_time)) for image in images
-        ]
-    except binascii.Error:
-        raise NotUnderstood("The broker's picture is not Base64.") from None
-
-
-def _clock_time(text: str | None) -> str:
-    try:
-        return f"{datetime.fromisoformat(text or '').astimezone():%H:%M:%S}"
-    except ValueError:
-        return ""
 
 
 def _this_host() -> str:

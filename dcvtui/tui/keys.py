@@ -40,8 +40,7 @@ _ANY = (
     KeyRow("any.open-attention", "1", "open_view('attention')", "attention", "What needs a person"),
     KeyRow("any.open-sessions", "2", "open_view('sessions')", "sessions", "All sessions"),
     KeyRow("any.open-servers", "3", "open_view('servers')", "servers", "All servers"),
-    KeyRow("any.open-wall", "4", "later('any.open-wall')", "wall", "Screenshots of many sessions",
-           later="The wall of screenshots is not there yet; `s` shows one session."),
+    KeyRow("any.open-wall", "4", "open_view('wall')", "wall", "Screenshots of many sessions"),
     KeyRow("any.open-activity", "5", "open_view('activity')", "activity", "What was done and what changed"),
     KeyRow("any.open-profiles", "6", "open_view('profiles')", "profiles", "The brokers you know"),
     KeyRow("any.open-command", "colon", "open_command", "command", "Type a command"),
@@ -95,8 +94,7 @@ _SESSIONS = (
     KeyRow("sessions.edit-permissions", "p,e", "act('permissions')", "permissions",
            "Who may do what in the session", is_writing=True),
     KeyRow("sessions.show-screenshot", "s", "act('screenshot')", "screenshot", "See its screen"),
-    KeyRow("sessions.open-wall", "w", "later('sessions.open-wall')", "wall", "Screenshots of the rows shown",
-           later="The wall of screenshots is not there yet; `s` shows one session."),
+    KeyRow("sessions.open-wall", "w", "open_wall", "wall", "Screenshots of the rows shown"),
     KeyRow("sessions.connect-session", "c", "act('connect')", "connect", "Links and files to connect with"),
     KeyRow("sessions.open-server", "S", "open_server", "its server", "The server it runs on"),
 )  # fmt: skip
@@ -121,13 +119,24 @@ _PROFILES = (
     KeyRow("profiles.toggle-profile", "a", "toggle_profile", "also", "This broker beside the others, or not"),
 )  # fmt: skip
 
-KEYS: tuple[KeyRow, ...] = (*_ANY, *_LIST, *_SESSIONS, *_SERVERS, *_ATTENTION, *_PROFILES)
+
+_WALL = (
+    KeyRow("wall.grow-tiles", "plus", "resize_tiles(-1)", "larger", "Fewer and larger tiles"),
+    KeyRow("wall.shrink-tiles", "minus", "resize_tiles(1)", "smaller", "More and smaller tiles"),
+    KeyRow("wall.zoom-tile", "enter", "zoom_tile", "zoom", "One session on the whole screen"),
+    KeyRow("wall.next-monitor", "tab", "next_monitor", "next monitor", "The next display of the session"),
+)  # fmt: skip
+
+KEYS: tuple[KeyRow, ...] = (*_ANY, *_LIST, *_SESSIONS, *_SERVERS, *_ATTENTION, *_WALL, *_PROFILES)
 BY_ID = {row.id: row for row in KEYS}
 
 FOOT = (
     "attention.apply-fix",
     "profiles.switch-profile",
     "profiles.toggle-profile",
+    "wall.zoom-tile",
+    "wall.grow-tiles",
+    "wall.shrink-tiles",
     "list.open-row",
     "sessions.create-session",
     "sessions.delete-marked",

@@ -69,6 +69,10 @@ class SessionsList(FleetList):
         sort="name",
     )
 
+    def action_open_wall(self) -> None:
+        """Show the rows as pictures."""
+        self.post_message(self.Act("open-wall", []))
+
     def action_open_server(self) -> None:
         """Go to the server of the session under the cursor."""
         session = self.table.cursor_record
@@ -172,6 +176,8 @@ class AttentionList(FleetList):
             return parameters[0] in self._OF_SERVERS and self._kind == "server"
         if action == "open_server":
             return self._kind == "session"
+        if action == "open_wall":
+            return False
         return action not in ("toggle_trouble",)
 
     def acted_on(self, *, only_cursor: bool = False) -> list[Any]:

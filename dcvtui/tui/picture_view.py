@@ -5,6 +5,7 @@ taken down whenever something else is to be seen at their place.
 """
 
 import asyncio
+from collections.abc import Iterable
 from functools import lru_cache
 from itertools import count
 from typing import Any, ClassVar
@@ -21,7 +22,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from dcvtui import graphics, images
-from dcvtui.graphics import PixelPicture, Protocol
+from dcvtui.graphics import PixelPicture
 from dcvtui.images import CellPicture, Colours
 from dcvtui.terminal import IN_BLOCKS, Drawing
 
@@ -38,6 +39,84 @@ def _colour(value: int, colours: Colours) -> Color:
         return Color.from_rgb(value >> 16, value >> 8 & 255, value & 255)
     # With its triplet in place Textual does not turn the index into an exact colour, three times as long.
     return Color(str(value), ColorType.EIGHT_BIT, value, ColorTriplet(*images.palette_rgb(value)))
+
+
+def picture_strips(picture: CellPicture) -> list[Strip]:
+    """The lines of a picture in cells."""
+    return [
+        Strip(
+            [Segment(run.text, _style(run.foreground, run.background, picture.colours)) for run in line],
+            picture.columns,
+        )
+        for line in picture.lines
+    ]
+
+
+@lru_cache(4096)
+def number_of_picture(_of: object) -> int:
+    """What a picture is called in the terminal: always the same for the same thing."""
+    return next(_NUMBERS)
+
+
+class Poster:
+    """Writes pixels onto a widget once it is painted, and takes them down again.
+
+    Args:
+        widget: whose place it is; pictures are never written beyond it.
+    """
+
+    def __init__(self, widget: Widget) -> None:
+        self._widget = widget
+        self._up: dict[int, tuple[Offset, PixelPicture]] = {}
+        self._waiting: dict[int, tuple[Offset, PixelPicture]] | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there are pixels on the screen."""
+        return bool(self._up)
+
+    def put_up(self, pictures: Iterable[tuple[int, Offset, PixelPicture]]) -> None:
+        """Write pictures once everything else is painted; those that still stand are left alone."""
+        wanted = {place: (offset, picture) for place, offset, picture in pictures}
+        # Cells that are painted wipe sixels away; the pictures of the other protocol lie above them.
+        wanted = {
+            place: one
+            for place, one in wanted.items()
+            if one[1].is_wiped_by_cells or self._up.get(place) != one
+        }
+        if not wanted:
+            return
+        is_first = self._waiting is None
+        self._waiting = wanted
+        if is_first:
+            self._widget.call_after_refresh(self._write)
+
+    def take_down(self, places: Iterable[int] | None = None) -> None:
+        """Take pictures away, all of them without a list, for what comes in their place."""
+        for place in list(self._up) if places is None else places:
+            if (standing := self._up.pop(place, None)) is not None:
+                self._send(standing[1].deletion)
+
+    def _write(self) -> None:
+        waiting, self._waiting = self._waiting or {}, None
+        widget = self._widget
+        if not (widget.is_attached and widget.screen.is_current and widget.is_on_screen):
+            return
+        region = widget.content_region
+        for place, (offset, picture) in waiting.items():
+            # A picture cannot be cut, and would stand over what is beside it.
+            area = Region(region.x + offset.x, region.y + offset.y, picture.columns, picture.rows)
+            if region.contains_region(area) and widget.screen.region.contains_region(area):
+                self._up[place] = (offset, picture)
+                self._send(f"\x1b7\x1b[{area.y + 1};{area.x + 1}H{picture.sequence}\x1b8")
+
+    def _send(self, sequence: str) -> None:
+        driver = self._widget.app._driver
+        if driver is not None and sequence:
+            # Our own driver takes everything down when the program ends, whatever ends it.
+            vars(driver)["has_pictures"] = True
+            driver.write(sequence)
+            driver.flush()
 
 
 class PictureView(Widget, can_focus=True):
@@ -69,8 +148,7 @@ class PictureView(Widget, can_focus=True):
         self._strips: list[Strip] = []
         self._origin = Offset(0, 0)
         self._number = next(_NUMBERS)
-        self._is_up = False
-        self._is_writing = False
+        self._poster = Poster(self)
 
     @property
     def picture(self) -> CellPicture | PixelPicture | None:
@@ -133,7 +211,7 @@ class PictureView(Widget, can_focus=True):
 
     def _take_over(self, picture: CellPicture | PixelPicture | None) -> None:
         """Draw the lines that differ from what is there."""
-        if picture is None or (picture == self._picture and (self._strips or self._is_up)):
+        if picture is None or (picture == self._picture and (self._strips or self._poster.is_up)):
             return
         old, old_origin = self._strips, self._origin
         self._picture = picture
@@ -143,13 +221,7 @@ class PictureView(Widget, can_focus=True):
         if isinstance(picture, PixelPicture):
             self._put_up_pixels(old_origin)
             return
-        self._strips = [
-            Strip(
-                [Segment(run.text, _style(run.foreground, run.background, picture.colours)) for run in line],
-                picture.columns,
-            )
-            for line in picture.lines
-        ]
+        self._strips = picture_strips(picture)
         if len(old) != len(self._strips) or old_origin != self._origin:
             self.refresh()
             return
@@ -169,42 +241,16 @@ class PictureView(Widget, can_focus=True):
 
     def put_up(self) -> None:
         """Write the pixels once everything else is painted."""
-        if isinstance(self._picture, PixelPicture) and not self._is_writing:
-            self._is_writing = True
-            self.call_after_refresh(self._write)
+        if isinstance(self._picture, PixelPicture):
+            self._poster.put_up([(0, self._origin, self._picture)])
 
     def take_down(self) -> None:
         """Take the pixels away, for what comes over them."""
-        if self._is_up and (pixels := self._drawing.pixels):
-            self._is_up = False
-            self._send(graphics.delete(pixels, self._number))
-
-    def _write(self) -> None:
-        self._is_writing = False
-        picture, region = self._picture, self.content_region
-        if not (isinstance(picture, PixelPicture) and self.is_attached and self.screen.is_current):
-            return
-        fits = picture.columns <= region.width and picture.rows <= region.height
-        # Half out of sight: a picture cannot be cut, and would stand over what is beside it.
-        is_whole = self.screen.region.contains_region(region)
-        if self.is_on_screen and fits and is_whole:
-            self._is_up = True
-            x, y = region.x + self._origin.x + 1, region.y + self._origin.y + 1
-            self._send(f"\x1b7\x1b[{y};{x}H{picture.sequence}\x1b8")
-
-    def _send(self, sequence: str) -> None:
-        driver = self.app._driver
-        if driver is not None and sequence:
-            # Our own driver takes everything down when the program ends, whatever ends it.
-            vars(driver)["has_pictures"] = True
-            driver.write(sequence)
-            driver.flush()
+        self._poster.take_down()
 
     def render_lines(self, crop: Region) -> list[Strip]:
         """The lines, and the pixels anew if these lines wipe them away."""
-        is_wiped = (pixels := self._drawing.pixels) is not None and pixels.protocol is Protocol.SIXEL
-        if is_wiped or not self._is_up:
-            self.put_up()
+        self.put_up()
         return super().render_lines(crop)
 
     def on_hide(self) -> None:

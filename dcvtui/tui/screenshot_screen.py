@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 from textual import events, work
 from textual.app import ComposeResult
@@ -22,6 +22,7 @@ from dcvtui.errors import ProgramError
 from dcvtui.fleet import SessionRecord
 from dcvtui.images import ImageError, to_png
 from dcvtui.private_files import file_stem, replace_private, shown_path
+from dcvtui.shots import Shot
 from dcvtui.terminal import IN_BLOCKS, Drawing
 from dcvtui.tui.panel import KeyLine, Words
 from dcvtui.tui.picture_view import PictureView, put_up_pictures, take_down_pictures
@@ -30,14 +31,6 @@ FULL_SIZE: Final = 16_384
 """Asked for where the whole picture is wanted; a broker never enlarges beyond the session's resolution."""
 
 _RESIZE_PAUSE_S: Final = 0.3
-
-
-class Shot(NamedTuple):
-    """A picture of one display of a session."""
-
-    data: bytes
-    taken: str = ""
-    """When, as a text for people."""
 
 
 Take = Callable[[int, int], Awaitable[Sequence[Shot]]]

@@ -66,6 +66,7 @@ class FleetTable(ScrollView, can_focus=True, inherit_bindings=False):
         "fleet-table--muted",
         "fleet-table--bar",
         "fleet-table--empty",
+        "fleet-table--ground",
     }
     """
     | class | what it styles |
@@ -78,6 +79,7 @@ class FleetTable(ScrollView, can_focus=True, inherit_bindings=False):
     | `fleet-table--good`, `--busy`, `--bad`, `--muted` | signs of states |
     | `fleet-table--bar` | the bar that shows which part of the list is on screen |
     | `fleet-table--empty` | the sentence of an empty list |
+    | `fleet-table--ground` | what is behind pictures |
     """
 
     DEFAULT_CSS = """
@@ -94,6 +96,7 @@ class FleetTable(ScrollView, can_focus=True, inherit_bindings=False):
         & > .fleet-table--muted { color: $text-muted; }
         & > .fleet-table--bar { color: $foreground 30%; }
         & > .fleet-table--empty { color: $text-muted; }
+        & > .fleet-table--ground { background: $surface; }
         &.-stale { color: $text-muted; }
     }
     """

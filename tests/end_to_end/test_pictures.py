@@ -47,8 +47,10 @@ def test_kitty_pictures_are_taken_down_under_a_dialog_and_at_the_end(broker: dic
     with console(broker, Answering(KITTY)) as terminal:
         terminal.press("s")
         terminal.wait_for("taken")
-        terminal.wait_until(lambda _: pictures(terminal), "a picture")
-        chunks = [one for one in terminal.strings if one.startswith(b"G") and not one.startswith(b"Gi=")]
+        terminal.wait_until(lambda _: any(b"m=0;" in one for one in terminal.strings), "all of a picture")
+        chunks = [
+            one for one in terminal.strings if one.startswith(b"G") and not one.startswith((b"Gi=", DELETED))
+        ]
         image, keys = kitty_image("".join(f"\x1b_{one.decode()}\x1b\\" for one in chunks))
         # 80x22 cells of 10x20 pixels: no more was asked for, and all of it is used in one direction.
         assert image.width == 800 or image.height == 440

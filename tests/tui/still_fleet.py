@@ -4,15 +4,18 @@ Screens made from it can be compared letter by letter. What an operator does is
 carried out on the fleet in memory.
 """
 
+import base64
 import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from dcvtui.client import BrokerClient
 from dcvtui.config import Connection, Credentials
@@ -23,6 +26,13 @@ from tests.awkward_broker import Asked, AwkwardBroker, HangUp, awkward_broker, r
 NOW = datetime(2026, 3, 30, 12, tzinfo=UTC)
 _OWNERS = ("ana", "bob", "chloe", "dmitri", "elif", "CORP\\farid")
 _GIB = 1 << 30
+
+
+def grey_picture(shade: int) -> str:
+    """A small screen in one shade of grey, as the broker sends it."""
+    output = BytesIO()
+    Image.new("RGB", (320, 180), (shade, shade, shade)).save(output, "PNG")
+    return base64.b64encode(output.getvalue()).decode()
 
 
 def _server(number: int, reason: str = "", **fields: Any) -> dict[str, Any]:
@@ -143,9 +153,30 @@ class StillFleet:
                 return self._delete(body)
             case "/openServers" | "/closeServers":
                 return {"RequestId": "r-2", "SuccessfulList": body, "UnsuccessfulList": []}
+            case "/health":
+                return {"status": "ok"}
+            case "/getSessionScreenshots":
+                return self._pictures(body)
         if path.startswith("/sessionConnectionData/"):
             return {"Session": self.sessions[path.split("/")[2]], "ConnectionToken": "token.of.connection"}
         raise AssertionError(path)
+
+    def _pictures(self, items: list[dict[str, Any]]) -> dict[str, Any]:
+        """Each session has a picture of its own grey; two displays where its number can be parted by five."""
+        done = []
+        for item in items:
+            number = int(item["SessionId"][-12:])
+            images = [
+                {
+                    "Format": "png",
+                    "Data": grey_picture(shade),
+                    "CreationTime": _stamp(NOW),
+                    "Primary": not place,
+                }
+                for place, shade in enumerate((number * 8 % 256, 255)[: 1 + (number % 5 == 0)])
+            ]
+            done.append({"SessionScreenshot": {"SessionId": item["SessionId"], "Images": images}})
+        return {"RequestId": "r-3", "SuccessfulList": done, "UnsuccessfulList": []}
 
     def _delete(self, items: list[dict[str, Any]]) -> dict[str, Any]:
         done, failed = [], []

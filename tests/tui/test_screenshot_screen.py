@@ -16,10 +16,11 @@ from dcvtui import images
 from dcvtui.errors import Refused
 from dcvtui.fleet import SessionRecord
 from dcvtui.images import CellPicture, Colours
+from dcvtui.shots import Shot
 from dcvtui.terminal import IN_BLOCKS, NO_UTF8, Drawing
 from dcvtui.tui.panel import Words
 from dcvtui.tui.picture_view import PictureView
-from dcvtui.tui.screenshot_screen import FULL_SIZE, ScreenshotScreen, Shot
+from dcvtui.tui.screenshot_screen import FULL_SIZE, ScreenshotScreen
 from tests.tui.screens import assert_screen, screen_text
 
 SESSION = SessionRecord(key=("p", "s1"), profile="p", id="s1", name="cad-ana-1", owner="ana", state="READY")
