@@ -47,9 +47,17 @@ def free_port() -> int:
 
 @dataclass
 class Stand:
-    """The two processes, their files, and a client of the API."""
+    """The two processes, their files, and a client of the API.
+
+    Attributes:
+        broker_lines: More lines of the broker's file.
+        backend_lines: The `[backend]` of the agent's file and what follows it.
+    """
 
     folder: Path
+    broker_lines: str = ""
+    backend_lines: str = "[backend]\ntype = 'xvfb'\ngeometry = '800x600'\nminimum_uid = 0\n"
+    log_level: str = "info"
     client_port: int = field(default_factory=free_port)
     agent_port: int = field(default_factory=free_port)
     broker: subprocess.Popen[bytes] | None = None
@@ -57,6 +65,8 @@ class Stand:
     client_id: str = ""
     client_secret: str = ""
     token: str = ""
+    notice: dict[str, str] = field(default_factory=dict)
+    """What the broker said when it was ready."""
 
     @property
     def url(self) -> str:
@@ -86,7 +96,8 @@ class Stand:
             f"client-to-broker-connector-https-port = {self.client_port}\n"
             "client-to-broker-connector-bind-host = 127.0.0.1\n"
             f"agent-to-broker-connector-https-port = {self.agent_port}\n"
-            "agent-to-broker-connector-bind-host = 127.0.0.1\n",
+            "agent-to-broker-connector-bind-host = 127.0.0.1\n"
+            f"ext-log-level = {self.log_level}\n{self.broker_lines}",
         )
         read_end, write_end = os.pipe()
         self.broker = self._start(
@@ -94,7 +105,8 @@ class Stand:
         )
         os.close(write_end)
         with os.fdopen(read_end) as ready:
-            assert json.loads(ready.readline() or "{}"), (self.folder / "broker.log").read_text()
+            self.notice = json.loads(ready.readline() or "{}")
+        assert self.notice, (self.folder / "broker.log").read_text()
 
     def start_agent(self) -> None:
         """Start the agent of this host with the X backend; its first X session needs a moment."""
@@ -108,9 +120,8 @@ class Stand:
             f"broker_port = {self.agent_port}\nca_file = '{self.ca_file}'\n"
             f"init_folder = '{init}'\nautorun_folder = '{init}'\ntags_folder = '{self.folder / 'tags'}'\n"
             "broker_update_interval = 2\nmax_concurrent_sessions_per_user = 20\n"
-            f"[log]\ndirectory = '{self.folder}'\n"
-            f"[state]\ndirectory = '{self.folder / 'state'}'\n"
-            "[backend]\ntype = 'xvfb'\ngeometry = '800x600'\nminimum_uid = 0\n",
+            f"[log]\ndirectory = '{self.folder}'\nlevel = '{self.log_level}'\n"
+            f"[state]\ndirectory = '{self.folder / 'state'}'\n{self.backend_lines}",
         )
         self.agent = self._start("agent", "start", "--config", config)
 
@@ -125,12 +136,13 @@ class Stand:
         answer = httpx.post(
             f"{self.url}/oauth2/token?grant_type=client_credentials",
             auth=(self.client_id, self.client_secret),
-            verify=self._trust(),
+            verify=self.trust(),
             trust_env=False,
         )
         self.token = str(answer.raise_for_status().json()["access_token"])
 
-    def _trust(self) -> ssl.SSLContext:
+    def trust(self) -> ssl.SSLContext:
+        """A context that trusts the broker."""
         return ssl.create_default_context(cafile=str(self.ca_file))
 
     def call(self, operation: str, body: Any = None) -> dict[str, Any]:
@@ -140,7 +152,7 @@ class Stand:
             f"{self.url}/{operation}",
             json=body,
             headers={"Authorization": f"Bearer {self.token}"},
-            verify=self._trust(),
+            verify=self.trust(),
             trust_env=False,
             timeout=15,
         )
@@ -193,9 +205,14 @@ class Stand:
 
 
 @contextlib.contextmanager
-def standing(folder: Path) -> Iterator[Stand]:
-    """Run a broker and an agent for the length of the block; sessions left are closed."""
-    stand = Stand(folder)
+def standing(folder: Path, **changes: str) -> Iterator[Stand]:
+    """Run a broker and an agent for the length of the block; sessions left are closed.
+
+    Args:
+        folder: Where all their files are.
+        changes: Attributes of the stand, such as more lines of its files.
+    """
+    stand = Stand(folder, **changes)  # type: ignore[arg-type]  # the ones that are text
     try:
         stand.start_broker()
         stand.register()
