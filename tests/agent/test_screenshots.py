@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
 import pytest
 from PIL import Image as Pictures
 
@@ -20,7 +19,7 @@ from broker_stub.agent.processes import Children
 from broker_stub.agent.screenshots import Screen, ScreenGrabber
 from broker_stub.agent.x_authority import authority_record, new_cookie
 from broker_stub.agent.x_programs import ServerKind
-from tests.agent.x_sessions import ME, needs_xvfb, passable_place
+from tests.agent.x_sessions import GRABBER, ME, grabbers, needs_xvfb, passable_place
 
 pytestmark = needs_xvfb
 
@@ -63,17 +62,6 @@ async def shown() -> AsyncIterator[Shown]:
             await grabber.stop()
             await processes.end([server.process], 2)
             children.reap()
-
-
-PROGRAM = "broker_stub.agent.screenshot_process"
-
-
-def grabbers() -> list[psutil.Process]:
-    return [
-        child
-        for child in psutil.Process().children()
-        if child.status() != psutil.STATUS_ZOMBIE and PROGRAM in child.cmdline()
-    ]
 
 
 async def test_many_pictures_at_once_take_two_processes(shown: Shown) -> None:
@@ -122,7 +110,7 @@ async def test_stopping_ends_the_processes(shown: Shown) -> None:
 
 def test_a_process_ends_with_its_agent(tmp_path: Path) -> None:
     grabber = subprocess.Popen(
-        [sys.executable, "-m", PROGRAM, "0", "0"],
+        [sys.executable, "-m", GRABBER, "0", "0"],
         stdin=subprocess.PIPE,
         cwd=tmp_path,
     )

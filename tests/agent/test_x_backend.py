@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 from PIL import Image as Pictures
 
@@ -33,6 +32,7 @@ from dcvtui.api.states import SessionType
 from tests.agent.x_sessions import (
     ME,
     OTHER,
+    grabbers,
     needs_root,
     needs_xvfb,
     needs_xvnc,
@@ -223,11 +223,7 @@ async def test_pictures_of_a_session_are_taken_as_its_owner(settings: XSettings,
     """What a session's X server sends is never read by a process with more rights than its owner has."""
     await backend.create(spec_of(owner=OTHER, init_file="stay.sh"))
     assert await backend.screenshot("s-1", 100, 100, "png")
-    (grabber,) = (
-        child
-        for child in psutil.Process().children()
-        if "broker_stub.agent.screenshot_process" in child.cmdline()
-    )
+    (grabber,) = grabbers()
     facts = facts_of(processes.Process(grabber.pid, 0))
     assert facts["Uid"] == " ".join([str(pwd.getpwnam(OTHER).pw_uid)] * 4)
     assert (facts["Groups"], int(facts["CapEff"], 16), int(facts["CapPrm"], 16)) == ("", 0, 0)
@@ -548,7 +544,7 @@ async def test_no_x_program_is_needed_and_a_missing_xrandr_only_keeps_the_size(
     xrandr they keep the size they were started with, and whoever asks for another is told what to install."""
     for program in ("Xvfb", "test", "sh", "sleep"):
         (tmp_path / program).symlink_to(shutil.which(program) or "")
-    for module in ("owners", "x_programs", "x_session", "x_layout"):
+    for module in ("owners", "x_programs", "desktop", "x_layout", "child_limits"):
         monkeypatch.setattr(f"broker_stub.agent.{module}.PATH", str(tmp_path))
     monkeypatch.setenv("PATH", str(tmp_path))
     await backend.create(spec_of(init_file="stay.sh"))

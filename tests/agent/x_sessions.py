@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from broker_stub.agent.backend import SessionSpec
@@ -27,6 +28,15 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start s
 
 ME = getpass.getuser()
 OTHER = "nobody"
+
+
+GRABBER = "broker_stub.agent.screenshot_process"
+
+
+def grabbers() -> list[psutil.Process]:
+    """The processes of this one that take pictures."""
+    children = psutil.Process().children()
+    return [one for one in children if one.status() != psutil.STATUS_ZOMBIE and GRABBER in one.cmdline()]
 
 
 def script(path: Path, text: str) -> Path:
