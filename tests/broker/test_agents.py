@@ -60,7 +60,9 @@ async def test_without_a_good_token_there_is_no_channel(broker: RunningBroker, t
     assert caught.value.response.status_code == 401
 
 
+@pytest.mark.covers("B30")
 async def test_with_agent_authorization_off_none_is_needed(tmp_path: Path) -> None:
+    """Where agents need no authorization a channel opens without a token."""
     async with running_broker(tmp_path, enable_agent_authorization=False) as broker:
         async with raw_agent(broker, "") as agent:
             assert (await agent.greet())["result"]["success"]

@@ -14,6 +14,7 @@ from broker_stub import software_statement
 from broker_stub.channel import REGISTER_PATH, CloseCode
 from tests.broker.raw_agent import agent_token, post, raw_agent, register
 from tests.broker_process import broker_command, write_config
+from tests.hosts import B, running_hosts
 from tests.running import RunningBroker, running_broker
 
 # One broker for all tests of this module: a start costs more than a test.
@@ -169,7 +170,7 @@ async def test_a_statement_from_its_making_to_its_end(broker: RunningBroker, con
     assert "no such software statement" in await refusal(config, "deactivate-software-statement", "-ss", "x")
 
 
-@pytest.mark.covers("B22", "G41")
+@pytest.mark.covers("B22")
 async def test_unregistering_an_agent_closes_its_channel_at_once(broker: RunningBroker, config: Path) -> None:
     """Agents are listed; unregistering one closes its open channel, and only a new registration helps."""
     answer = await post(
@@ -198,6 +199,29 @@ async def test_unregistering_an_agent_closes_its_channel_at_once(broker: Running
     assert listed[client_id]["active"] is False
     assert "no agent client" in await refusal(config, "unregister-agent-client", "-ci", "nobody")
     assert (await register(broker)).status_code == 201
+
+
+@pytest.mark.covers("G41")
+async def test_an_unregistered_agent_returns_only_while_its_statement_is_active(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An agent whose registration is ended registers anew; without an active statement it stays away."""
+    config = write_config(tmp_path)
+    async with running_broker(tmp_path) as broker, running_hosts(broker, B) as [host]:
+        clients = broker.broker.tokens.agents
+        (first,) = (client.client_id for client in clients.all())
+        await printed(config, "unregister-agent-client", "--client-id", first)
+        await broker.until(lambda: clients.active_count == 1 and host.agent.is_connected)
+        (second,) = (one.client_id for one in clients.all() if one.status == "active")
+        assert second != first
+
+        await printed(config, "deactivate-software-statement", "-ss", software_statement.DEFAULT)
+        assert host.agent.is_connected, "agents that registered before keep working"
+        await printed(config, "unregister-agent-client", "--client-id", second)
+        await broker.until(lambda: not host.agent.is_connected)
+        await broker.until(lambda: "not known or not active" in caplog.text)
+        assert not host.agent.is_connected
+        assert clients.active_count == 0
 
 
 # ------------------------------------------------------------------ DNS names
