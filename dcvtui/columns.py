@@ -72,13 +72,15 @@ class Column(Generic[RecordT]):
         """The narrowest it may get."""
         return self.narrow or self.width
 
-    def sort_key(self, record: RecordT, now: datetime) -> tuple[bool, float, str]:
+    def sort_key(self, record: RecordT, now: datetime) -> tuple[bool, float | str]:
         """Sorts what has no value last; ages and sizes by what they are, not by how they are written."""
         if self.unit is Unit.NONE:
             text = self.text(record, now)
-            return (not text, 0.0, text.casefold())
+            folded = text.casefold()
+            # Fifty thousand of these are kept: a name in small letters needs no copy.
+            return (not text, text if folded == text else folded)
         value = self.measure(record, now)
-        return (value is None, value or 0.0, "")
+        return (value is None, value or 0.0)
 
 
 _STATE_ORDER = ("READY", "CREATING", "DELETING", "UNKNOWN")

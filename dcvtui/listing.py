@@ -52,7 +52,7 @@ class Listing(Generic[RecordT]):
         self.records: Mapping[Key, RecordT] = {}
         self.is_reversed = False
         self.widest: Mapping[str, int] = {}
-        self._rank = rank or (lambda record: self.columns[0].sort_key(record, _REFERENCE))
+        self._rank = rank
         self._sort = self._column(sort)
         self._is_hidden, self._hidden_value = is_hidden, hidden_value
         self._haystacks: dict[Key, str] = {}
@@ -197,9 +197,13 @@ class Listing(Generic[RecordT]):
         return self.filter.asks_for("state", self._hidden_value)
 
     def _sort_key(self, record: RecordT) -> tuple[Any, ...]:
-        if self._sort is None:
-            return (self._rank(record), record.key)
-        return (self._sort.sort_key(record, _REFERENCE), self._rank(record), record.key)
+        first = self.columns[0]
+        parts: list[Any] = [self._sort.sort_key(record, _REFERENCE)] if self._sort else []
+        if self._rank is not None:
+            parts.append(self._rank(record))
+        elif self._sort is not first:
+            parts.append(first.sort_key(record, _REFERENCE))
+        return (*parts, record.key)
 
     def _place(self, keys: list[Key], key: Key) -> int:
         return bisect_left(keys, self._sort_keys[key], key=self._sort_keys.__getitem__)
