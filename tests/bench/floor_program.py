@@ -1,6 +1,6 @@
 """What the console is measured against: a bare Textual program, Textual's own table, the console unswept.
 
-Run as `python -m tests.bench.floor_program bare`, `datatable ROWS` or `unswept`;
+Run as `python -m tests.bench.floor_program bare`, `datatable ROWS [CHANGES]` or `unswept`;
 each in a process of its own, so that start-up counts as a person sees it.
 """
 
@@ -21,8 +21,11 @@ def bare() -> None:
     BareApp().run()
 
 
-def datatable(rows: int) -> None:
-    """A table of nine columns, filled from memory; says when all rows are in it."""
+def datatable(rows: int, changes: int = 0) -> None:
+    """A table of nine columns, filled from memory; says when all rows are in it.
+
+    So many rows change each second from then on.
+    """
     from textual.app import App, ComposeResult
     from textual.widgets import DataTable, Static
 
@@ -51,6 +54,16 @@ def datatable(rows: int) -> None:
                 table.add_row(*cells, key=str(number))
             table.focus()
             self.query_one("#said", Static).update("table program ready")
+            if changes:
+                self.place = 0
+                self.set_interval(0.1, self.change)
+
+        def change(self) -> None:
+            table = self.query_one(DataTable)
+            column = list(table.columns)[5]
+            for _ in range(changes // 10):
+                self.place += 1
+                table.update_cell(str(self.place * 50 % rows), column, str(self.place % 5))
 
     TableApp().run()
 
@@ -71,4 +84,4 @@ def unswept() -> None:
 
 if __name__ == "__main__":
     what, *given = sys.argv[1:]
-    {"bare": bare, "unswept": unswept}[what]() if not given else datatable(int(given[0]))
+    {"bare": bare, "unswept": unswept}[what]() if not given else datatable(*map(int, given))

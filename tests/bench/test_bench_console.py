@@ -205,6 +205,42 @@ def test_t4_bytes_of_a_held_cursor_key(consoles: Consoles) -> None:
     )
 
 
+def test_t6_a_fleet_of_which_a_twentieth_changes_each_second(tmp_path: Path) -> None:
+    rows, changes, seconds = 10_000, 500, 15
+    command = [sys.executable, "-m", "tests.bench.changing_broker", str(tmp_path), str(rows), str(changes)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as broker:
+        assert broker.stdin
+        assert broker.stdout
+        try:
+            way = json.loads(broker.stdout.readline())
+            environment = {
+                "DCV_SM_BROKER_URL": way["url"],
+                "DCV_SM_CA_BUNDLE": way["ca_file"],
+                "DCV_SM_OAUTH2_TOKEN": "none",
+            }
+            with Stopwatch(CONSOLE, environment=environment) as ours:
+                ours.seconds_until(f"{rows:,} ready")
+                ours.settle(1)
+                broker.stdin.write(b"go\n")
+                broker.stdin.flush()
+                one = changed_for(ours, seconds)
+        finally:
+            broker.communicate()
+    with Stopwatch([*FLOOR, "datatable", str(rows), str(changes)]) as table:
+        table.seconds_until("program ready", 300)
+        other = changed_for(table, seconds)
+    detail = f"{one[0]:,.0f} against {other[0]:,.0f} B/s; CPU {one[1]:.1%} against {other[1]:.1%} of a core"
+    measured = f"{one[0] / other[0]:.3f}x, {one[1] / other[1]:.2f}x"
+    note("T6 bytes and CPU with 500 changes/s, against DataTable", measured, "0.1x, 0.2x", detail)
+
+
+def changed_for(watch: Stopwatch, seconds: float) -> tuple[float, float]:
+    """Bytes and CPU time for each second."""
+    watch.read(2)
+    cpu, sent = watch.cpu_s, watch.read(seconds)
+    return sent / seconds, (watch.cpu_s - cpu) / seconds
+
+
 def test_t7_idle() -> None:
     with Stopwatch([*CONSOLE, "demo", "--still"]) as watch:
         watch.seconds_until("Attention")
