@@ -119,20 +119,26 @@ def _cause(error: BaseException) -> BaseException:
     return error
 
 
+def is_missing(file: Path) -> bool:
+    """Whether there is no such file; one that may not be read ends the command."""
+    try:
+        with file.open("rb"):
+            return False
+    except PermissionError:
+        fail(f"you may not read {file}; run as root or the service user", ExitCode.NOT_PERMITTED)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False  # what is wrong with it is said when it is read
+
+
 def settings_for_administration(config: Path | None) -> "Settings":
     """The settings of the broker that is to be asked; without a file those of a plain installation."""
     from broker_stub.broker.settings_file import DEFAULT_FILE, SettingsError, load_file, load_values
 
     file = config or DEFAULT_FILE
-    try:
-        if config is None and not file.exists():
-            return load_values({}).settings
-        with file.open("rb"):
-            pass
-    except PermissionError:
-        fail(f"you may not read {file}; run as root or the service user", ExitCode.NOT_PERMITTED)
-    except OSError:
-        pass  # said in full below
+    if is_missing(file) and config is None:
+        return load_values({}).settings
     try:
         return load_file(file, allow_insecure=True).settings
     except SettingsError as error:

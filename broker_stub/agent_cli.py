@@ -12,12 +12,18 @@ from pathlib import Path
 
 import click
 
+from broker_stub.service_commands import AGENT_FILE_COMMANDS
+
 _CONFIG_VARIABLE = "DCVSM_AGENT_CONFIG"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def agent_main() -> None:
     """Run the Session Manager agent of this host."""
+
+
+for command in AGENT_FILE_COMMANDS:
+    agent_main.add_command(command)
 
 
 @agent_main.command()

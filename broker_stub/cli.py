@@ -2,8 +2,8 @@
 
 `start` runs a broker; the other broker commands talk to a running one through
 its administration socket. Scripts cut the printed texts, which are therefore
-stable. Those about authorization and gateways are in `trust_commands`; the
-agent's command lives in `agent_cli`.
+stable. Those about authorization and gateways are in `trust_commands`, those about
+the broker itself in `service_commands`; the agent's command lives in `agent_cli`.
 """
 
 # ruff: noqa: PLC0415  imports inside commands: a short command should not pay for a whole broker
@@ -17,6 +17,7 @@ from urllib.parse import quote
 import click
 
 from broker_stub.admin_client import ExitCode, ask_broker, config_option, jackson, json_option
+from broker_stub.service_commands import SERVICE_COMMANDS
 from broker_stub.trust_commands import TRUST_COMMANDS
 
 
@@ -32,7 +33,7 @@ def broker_main() -> None:
     """Run and administer the Session Manager broker."""
 
 
-for command in TRUST_COMMANDS:
+for command in (*TRUST_COMMANDS, *SERVICE_COMMANDS):
     broker_main.add_command(command)
 
 
