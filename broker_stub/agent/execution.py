@@ -94,7 +94,7 @@ class Execution:
         """Settle what a former process of this agent left without a result."""
         for entry in self._journal.entries():
             if entry.result is None and entry.command_id not in self._running:
-                await self._journal.finish(entry.command_id, await self._recovered(entry))
+                await self._keep(await self._recovered(entry))
 
     async def _recovered(self, entry: Entry) -> Result:
         interrupted: Ending = (
@@ -143,7 +143,7 @@ class Execution:
                 return _refusal(
                     command_id, Code.INTERNAL, f"The agent's journal cannot be written: {error}"
                 ), None
-        task = asyncio.create_task(self._run(command_id, kind, payload, until))
+        task = asyncio.create_task(self._run(command_id, kind, payload, until), name=command_id)
         self._running[command_id] = task
         task.add_done_callback(lambda _: self._note_end(command_id))
         return {"commandId": command_id, "accepted": True, "duplicate": False}, None
@@ -176,11 +176,15 @@ class Execution:
                 raise  # the agent stops; the next one finds the command in the journal
             outcome = (False, Code.CANCELLED, "The broker no longer waits for this.", {})
         result = self._result(command_id, *outcome)
-        try:
-            await self._journal.finish(command_id, result)
-        except OSError as error:
-            logger.warning("The result of command %s cannot be kept: %s", command_id, error)
+        await self._keep(result)
         await self.deliver(result)
+
+    async def _keep(self, result: Result) -> None:
+        """Note how a command ended; on a full disk in memory only, and the next process looks at the host."""
+        try:
+            await self._journal.finish(result["commandId"], result)
+        except OSError as error:
+            logger.warning("The result of command %s cannot be kept: %s", result["commandId"], error)
 
     async def _guarded(self, kind: str, payload: dict[str, Any], until: float) -> Ending:
         """Wait for the session's turn and a free place, run, and put every ending into a result."""

@@ -3,16 +3,18 @@
 An entry is written before the command is carried out and its result before it is
 sent, so that neither a lost channel nor `kill -9` makes a command run twice or a
 result disappear. One line of JSON per step, rewritten when most lines are stale.
+Where the lines go is somebody else's business, see `journal_file`.
 """
 
 import asyncio
 import json
-import os
+import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+logger = logging.getLogger(__name__)
 
 MAX_ENTRIES = 1000
 KEPT_S = 24 * 3600.0
@@ -27,6 +29,7 @@ class Entry:
     kind: str
     payload: dict[str, Any] = field(repr=False)
     written_at: float
+    """By this process's own clock: a system clock that is set must not make an entry old."""
     result: dict[str, Any] | None = field(default=None, repr=False)
 
     @property
@@ -35,27 +38,49 @@ class Entry:
         return "accepted" if self.result is None else "finished"
 
 
+class Storage(Protocol):
+    """Where the lines of a journal are."""
+
+    def lines(self) -> list[bytes]:
+        """All of them."""
+        ...
+
+    async def append(self, line: bytes) -> None:
+        """Add one, durably; raises `OSError` if it is not there."""
+        ...
+
+    async def replace(self, lines: Sequence[bytes]) -> None:
+        """Have these instead, durably; raises `OSError` if the former ones are still there."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
 class Journal:
-    """The journal of one agent, in a file or, for simulated servers, in memory only.
+    """The journal of one agent.
 
     Args:
-        path: The file, made if it is missing; nothing keeps the journal in memory.
-        clock: Seconds since the epoch.
+        storage: Where it is kept; nothing keeps it in memory only, for simulated servers.
+        clock: Seconds, only moving forward.
 
     Raises:
-        OSError: the file cannot be read or written.
+        OSError: the storage cannot be read.
     """
 
-    def __init__(self, path: Path | None = None, clock: Callable[[], float] = time.time) -> None:
-        self._path = path
+    def __init__(self, storage: Storage | None = None, clock: Callable[[], float] = time.monotonic) -> None:
+        self._storage = storage
         self._clock = clock
         self._entries: dict[str, Entry] = {}
-        self._lines = 0
-        self._descriptor: int | None = None
-        self._turn = asyncio.Lock() if path is not None else None
-        if path is not None:
-            self._load(path)
-            self._rewrite(path)
+        self._turn = asyncio.Lock() if storage is not None else None
+        lines = storage.lines() if storage is not None else []
+        for line in lines:
+            try:
+                self._replay(json.loads(line))
+            except (ValueError, KeyError, TypeError, AttributeError):
+                continue  # whatever it is, it is no promise of ours
+        self._lines = len(lines)
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -78,9 +103,7 @@ class Journal:
             OSError: it cannot be written; the command must not be carried out then.
         """
         entry = Entry(command_id, kind, _without_texts(payload), self._clock())
-        await self._append(
-            {"accepted": command_id, "kind": kind, "payload": entry.payload, "at": entry.written_at}
-        )
+        await self._append({"accepted": command_id, "kind": kind, "payload": entry.payload})
         self._entries[command_id] = entry
         if len(self._entries) > MAX_ENTRIES:
             self._drop_oldest()
@@ -103,10 +126,9 @@ class Journal:
             await self._append({"forgotten": command_id})
 
     def close(self) -> None:
-        """Let go of the file."""
-        if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+        """Let go of the storage."""
+        if self._storage is not None:
+            self._storage.close()
 
     def _drop_oldest(self) -> None:
         """Make room; a result nobody fetched goes before a command that is being carried out."""
@@ -114,61 +136,41 @@ class Journal:
         del self._entries[next(finished, next(iter(self._entries)))]
 
     async def _append(self, step: dict[str, Any]) -> None:
-        if self._path is None or self._turn is None:
+        if self._storage is None or self._turn is None:
             return
-        line = json.dumps(step, separators=(",", ":")).encode() + b"\n"
         async with self._turn:
-            await asyncio.to_thread(self._write_line, line)
             if self._lines > _REWRITE_AFTER_LINES:
-                await asyncio.to_thread(self._rewrite, self._path)
+                await self._rewrite(self._storage)
+            await self._storage.append(_line(step))
+            self._lines += 1
 
-    def _write_line(self, line: bytes) -> None:
-        if self._descriptor is None:
-            raise OSError("the journal is closed")
-        end = os.lseek(self._descriptor, 0, os.SEEK_END)
-        if os.write(self._descriptor, line) != len(line):
-            os.ftruncate(self._descriptor, end)  # half a line would spoil the next one
-            raise OSError("the journal could not be written whole")
-        os.fdatasync(self._descriptor)
-        self._lines += 1
-
-    def _load(self, path: Path) -> None:
+    async def _rewrite(self, storage: Storage) -> None:
+        entries = list(self._entries.values())
+        steps = (
+            {"accepted": one.command_id, "kind": one.kind, "payload": one.payload, "result": one.result}
+            for one in entries
+        )
         try:
-            lines = path.read_bytes().splitlines()
-        except FileNotFoundError:
+            await storage.replace([_line(step) for step in steps])
+        except OSError as error:
+            # A full disk may still take a line; what is stale only takes room.
+            logger.warning("The journal cannot be rewritten: %s", error)
             return
-        for line in lines:
-            try:
-                self._replay(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError):
-                continue  # the last line of a process that was killed may be half written
+        self._lines = len(entries)
 
     def _replay(self, step: dict[str, Any]) -> None:
         if command_id := step.get("accepted"):
             self._entries[command_id] = Entry(
-                command_id, step["kind"], step["payload"], float(step["at"]), step.get("result")
+                command_id, step["kind"], step["payload"], self._clock(), step.get("result")
             )
         elif entry := self._entries.get(step.get("finished", "")):
             entry.result = step["result"]
         else:
             self._entries.pop(step.get("forgotten", ""), None)
 
-    def _rewrite(self, path: Path) -> None:
-        draft = path.with_name(path.name + ".new")
-        entries = list(self._entries.values())
-        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        try:
-            for entry in entries:
-                step: dict[str, Any] = {"accepted": entry.command_id, "kind": entry.kind}
-                step |= {"payload": entry.payload, "at": entry.written_at, "result": entry.result}
-                os.write(descriptor, json.dumps(step, separators=(",", ":")).encode() + b"\n")
-            os.fdatasync(descriptor)
-            draft.replace(path)
-        except BaseException:
-            os.close(descriptor)
-            raise
-        self.close()
-        self._descriptor, self._lines = descriptor, len(entries)
+
+def _line(step: dict[str, Any]) -> bytes:
+    return json.dumps(step, separators=(",", ":")).encode()
 
 
 def _without_texts(payload: dict[str, Any]) -> dict[str, Any]:

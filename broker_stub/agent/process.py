@@ -19,6 +19,7 @@ from broker_stub.agent.ec2 import is_switched_off
 from broker_stub.agent.host import RealHost, address_towards
 from broker_stub.agent.identity import Address, IdentityFile, StateInUse, lock_state
 from broker_stub.agent.journal import Journal
+from broker_stub.agent.journal_file import JournalFile
 from broker_stub.agent.service import Agent
 from broker_stub.agent.settings import AgentSettings, Loaded, SettingsError, load_settings
 from broker_stub.agent.tags import TagsFolder
@@ -95,7 +96,7 @@ async def _assembled(loaded: Loaded, parts: AsyncExitStack) -> tuple[Agent, DcvB
         tags=TagsFolder(agent.tags_folder),
         limits=_limits(settings),
         endpoints=endpoints if settings.server.endpoints is None else _endpoints(settings),
-        journal=Journal(state / "journal.jsonl"),
+        journal=Journal(JournalFile(state / "journal.jsonl")),
         pace=Pace(update_interval_s=agent.broker_update_interval),
     )
     return whole, backend

@@ -23,6 +23,7 @@ from broker_stub.agent.backend import (
 from broker_stub.agent.conversation import Pace
 from broker_stub.agent.identity import Address, FixedIdentity, Identity
 from broker_stub.agent.journal import Journal
+from broker_stub.agent.journal_file import JournalFile
 from broker_stub.agent.service import Agent
 from broker_stub.agent.watch import Limits
 from dcvtui.api.states import SessionType
@@ -205,7 +206,7 @@ class SmallHost:
             self.facts,
             tags=lambda: self.tags,
             limits=self.limits,
-            journal=Journal(self._folder / "journal") if self._folder else self._journal,
+            journal=Journal(JournalFile(self._folder / "journal")) if self._folder else self._journal,
             pace=self.pace,
             chance=lambda: 0.05,
         )

@@ -13,6 +13,7 @@ from broker_stub.agent.backend import SessionInfo
 from broker_stub.agent.execution import Execution, Result
 from broker_stub.agent.identity import Address
 from broker_stub.agent.journal import Journal
+from broker_stub.agent.journal_file import JournalFile
 from broker_stub.agent.watch import Limits, Watch
 from dcvtui.api.states import SessionType
 from tests.agent.small_host import SmallBackend, SmallFacts, until
@@ -285,7 +286,7 @@ async def test_pictures_are_not_kept(bench: Bench) -> None:
 
 
 async def test_without_a_journal_nothing_is_done(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "journal")
+    journal = Journal(JournalFile(tmp_path / "journal"))
     bench = Bench(journal)
     journal.close()
     _, ack = await bench.take("createSession", {"sessionId": "s", "owner": "ana", "type": "VIRTUAL"})
@@ -307,10 +308,10 @@ async def test_what_a_killed_agent_left_is_settled_by_what_is_there(
     tmp_path: Path, kind: str, is_there: bool, code: str
 ) -> None:
     """G32"""
-    killed = Journal(tmp_path / "journal")
+    killed = Journal(JournalFile(tmp_path / "journal"))
     await killed.accept("c-1", kind, {"sessionId": "s", "owner": "ana", "type": "VIRTUAL"})
     killed.close()
-    bench = Bench(Journal(tmp_path / "journal"))
+    bench = Bench(Journal(JournalFile(tmp_path / "journal")))
     if is_there:
         bench.backend.appear("s", type=SessionType.VIRTUAL)
     await bench.execution.recover()
@@ -321,7 +322,7 @@ async def test_what_a_killed_agent_left_is_settled_by_what_is_there(
 
 
 async def test_an_agent_that_stops_leaves_its_command_to_the_next_one(tmp_path: Path) -> None:
-    bench = Bench(Journal(tmp_path / "journal"))
+    bench = Bench(Journal(JournalFile(tmp_path / "journal")))
     await bench.watch.measure(Address("host", "198.18.0.1"))
     bench.backend.go_on.clear()
     command_id, _ = await bench.take("createSession", {"sessionId": "s", "owner": "ana", "type": "VIRTUAL"})
