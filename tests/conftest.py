@@ -17,6 +17,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--examples", type=int, default=200, help="requests to make from the API definition (default: 200)"
     )
     parser.addoption(
+        "--faults", type=int, default=1000, help="faults between broker and agents (default: 1000)"
+    )
+    parser.addoption(
         "--conformance",
         action="store_true",
         help="run what holds the published contract, and print what it promises",

@@ -66,6 +66,7 @@ class Execution:
         self._now = now
         self._running: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
+        self._ended: set[str] = set()
         self._places = Places(MAX_INFLIGHT_COMMANDS)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._starting: dict[str, tuple[str, SessionType]] = {}
@@ -151,10 +152,13 @@ class Execution:
     def _note_end(self, command_id: str) -> None:
         self._running.pop(command_id, None)
         self._cancelled.discard(command_id)
+        self._ended.discard(command_id)
 
     def cancel(self, command_id: str) -> dict[str, Any]:
         """Nobody waits for the command any more; the body of the `commandAck`."""
-        if task := self._running.get(command_id):
+        task = self._running.get(command_id)
+        # What is done already is only being written and told: cutting that short would lose the result.
+        if task is not None and command_id not in self._ended:
             self._cancelled.add(command_id)
             task.cancel()
         return {"commandId": command_id, "accepted": True, "duplicate": task is None}
@@ -175,6 +179,7 @@ class Execution:
             if command_id not in self._cancelled:
                 raise  # the agent stops; the next one finds the command in the journal
             outcome = (False, Code.CANCELLED, "The broker no longer waits for this.", {})
+        self._ended.add(command_id)
         result = self._result(command_id, *outcome)
         await self._keep(result)
         await self.deliver(result)

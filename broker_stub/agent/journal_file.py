@@ -1,4 +1,4 @@
-"""The journal's file: lines appended one by one, each on the disk before it counts, replaced whole at times."""
+"""The journal's file: lines appended one by one, each on the disk before it counts."""
 
 import asyncio
 import os
