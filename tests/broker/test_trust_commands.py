@@ -20,7 +20,8 @@ from tests.running import RunningBroker, running_broker
 # One broker for all tests of this module: a start costs more than a test.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-URL = "https://my-auth-server.com/.well-known/jwks.json"
+# Nobody listens there: the broker looks for keys at once, and registers a server that is away all the same.
+URL = "https://127.0.0.1:1/my-pool/.well-known/jwks.json"
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -106,7 +107,7 @@ async def test_an_authorization_server_that_cannot_be_trusted_is_refused(
 async def test_an_address_of_another_form_is_registered_with_a_warning(
     broker: RunningBroker, config: Path
 ) -> None:
-    url = "https://login.example/tenant/discovery/keys"
+    url = "https://127.0.0.1:1/tenant/discovery/keys"
     status, output, errors = await broker_command(
         "register-auth-server", "--url", url, "--alg", "RS256", "--config", config
     )
