@@ -215,12 +215,16 @@ class HttpApi:
         token = token.strip()
         if scheme.lower() != "bearer" or not token or " " in token:
             raise Refusal(401, "Invalid authorization header", {"WWW-Authenticate": "Bearer"})
-        client_id = self._tokens.check_access(token) if self._rules.issues_tokens else None
-        client_id = client_id or await self._external.check(token)
+        client_id = await self._client_of(token)
         if client_id is None:
             challenge = {"WWW-Authenticate": 'Bearer error="invalid_token"'}
             raise Refusal(401, "Invalid access token", challenge)
         audit.note_actor(client_id)
+
+    async def _client_of(self, token: str) -> str | None:
+        """Whom an access token was issued to, if it is good: the broker's own, or another server's."""
+        own = self._tokens.check_access(token) if self._rules.issues_tokens else None
+        return own or await self._external.check(token)
 
     # -------------------------------------------------------------- endpoints
 
@@ -240,8 +244,8 @@ class HttpApi:
             raise Refusal(503, "Too many live streams", {"Retry-After": "30"})
         _, _, token = request.headers.get("authorization", "").partition(" ")
 
-        def is_allowed() -> bool:
-            return not self._rules.needs_token or self._tokens.check_access(token.strip()) is not None
+        async def is_allowed() -> bool:
+            return not self._rules.needs_token or await self._client_of(token.strip()) is not None
 
         return self._live.answer(request, is_allowed)
 

@@ -15,7 +15,7 @@ one that falls too far behind, or asks for a time the broker no longer knows, is
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Protocol
 from uuid import uuid4
 
@@ -32,6 +32,10 @@ MOST_PER_EVENT = 500
 GATHER_S = 0.1
 # A comment now and then lets both ends notice that the other is gone.
 COMMENT_AFTER_S = 15.0
+
+
+IsAllowed = Callable[[], Awaitable[bool]]
+"""Whether a reader's token is still good."""
 
 
 class ChangeSource(Protocol):
@@ -80,19 +84,19 @@ class LiveStream:
         self._is_closing.set()
         self.note_change()
 
-    def answer(self, request: Request, is_allowed: Callable[[], bool]) -> Response:
+    def answer(self, request: Request, is_allowed: IsAllowed) -> Response:
         """The answer to somebody who wants to watch.
 
         Args:
             request: May carry `Last-Event-ID`, to go on where an earlier stream ended.
-            is_allowed: Asked now and then: whether the reader's token is still good.
+            is_allowed: Asked after each event.
         """
         events = self._events(request.headers.get("last-event-id", ""), is_allowed)
         # Proxies that gather an answer before they pass it on would make it anything but live.
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         return StreamingResponse(events, media_type="text/event-stream", headers=headers)
 
-    async def _events(self, last_id: str, is_allowed: Callable[[], bool]) -> AsyncIterator[bytes]:
+    async def _events(self, last_id: str, is_allowed: IsAllowed) -> AsyncIterator[bytes]:
         wake = asyncio.Event()
         self._readers.add(wake)
         try:
@@ -110,7 +114,7 @@ class LiveStream:
                     await _wait(self._is_closing, self._gather_s)
                 elif not await _wait(wake, self._comment_after_s):
                     yield b":\n\n"
-                if not is_allowed():
+                if not await is_allowed():
                     return
         finally:
             self._readers.discard(wake)

@@ -1,5 +1,6 @@
 """A broker with an external authorization server: whose tokens are accepted, rotated, refused."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.authorization_server import (
     trusted_by_this_process,
     unsigned,
 )
+from tests.broker.api_calls import queue
 from tests.broker_process import broker_command, write_config
 from tests.client_certificates import ClientCa
 from tests.running import RunningBroker, running_broker
@@ -110,6 +112,30 @@ async def test_both_sources_of_tokens_are_good_side_by_side(
         await broker.broker.external.register(server.keys_url, None)
         assert await status_with(broker, await server.token(trust_of(ca))) == 200
         assert await status_with(broker, await broker.token()) == 200
+
+
+async def test_a_live_stream_lives_as_long_as_its_external_token(
+    tmp_path: Path, ca: ClientCa, server: Authorization
+) -> None:
+    async with running_broker(tmp_path) as broker:
+        await broker.broker.external.register(server.keys_url, None)
+        headers = {"Authorization": f"Bearer {await server.token(trust_of(ca))}"}
+        async with broker.client.stream("GET", "/liveChanges", headers=headers, timeout=30) as answer:
+            assert answer.status_code == 200
+            lines = answer.aiter_lines()
+            await until_line(lines, "event: reset")
+            for _ in range(2):
+                await queue(broker, "ana")
+                await until_line(lines, "event: changes")
+            await broker.broker.external.unregister(server.keys_url)
+            await queue(broker, "ana")
+            async with asyncio.timeout(30):
+                assert [line async for line in lines].count("event: changes") <= 1, "and then it ends"
+
+
+async def until_line(lines: AsyncIterator[str], wanted: str) -> None:
+    while await anext(lines) != wanted:
+        pass
 
 
 async def test_a_server_whose_keys_say_no_algorithm_is_registered_with_one(

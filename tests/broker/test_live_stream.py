@@ -153,6 +153,10 @@ class Source:
         return None if number < 1 else FleetChanges(self.change_number)
 
 
+async def always() -> bool:
+    return True
+
+
 def request_with(last_id: str = "") -> Request:
     headers = [(b"last-event-id", last_id.encode())] if last_id else []
     return Request({"type": "http", "headers": headers})
@@ -160,7 +164,7 @@ def request_with(last_id: str = "") -> Request:
 
 async def test_a_silent_stream_sends_a_comment_now_and_then() -> None:
     live = LiveStream(Source(), comment_after_s=0.01)
-    parts = live.answer(request_with(), lambda: True).body_iterator  # type: ignore[attr-defined]
+    parts = live.answer(request_with(), always).body_iterator  # type: ignore[attr-defined]
     assert (await anext(parts)).startswith(b"event: reset\n")
     assert await anext(parts) == b":\n\n"
     await parts.aclose()
@@ -170,7 +174,7 @@ async def test_a_reader_who_does_not_take_what_is_sent_costs_nothing_more() -> N
     """Nothing is kept for a reader but how far it has read, so a slow one gets fewer and fuller events."""
     source = Source()
     live = LiveStream(source, gather_s=0)
-    parts = live.answer(request_with(), lambda: True).body_iterator  # type: ignore[attr-defined]
+    parts = live.answer(request_with(), always).body_iterator  # type: ignore[attr-defined]
     await anext(parts)
     for number in range(2, 1_000):
         source.change_number = number
