@@ -1,13 +1,16 @@
-"""What every test of the project shares: the switch for benchmarks and a clean environment."""
+"""What every test of the project shares: switches, a clean environment, the gate of all answers."""
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests import promises
+from tests import promises, reply_gate, wire_schema
 
+_GATE = pytest.StashKey[reply_gate.Gate]()
 _results: dict[str, list[str]] = {}
 
 
@@ -24,6 +27,40 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="run what holds the published contract, and print what it promises",
     )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Have every answer of every broker checked that a test starts, here or in a child."""
+    if config.getoption("--bench"):
+        return  # checking costs time of the broker's loop
+    folder = Path(tempfile.mkdtemp(prefix="reply-gate-"))
+    config.add_cleanup(lambda: shutil.rmtree(folder))
+    gate = config.stash[_GATE] = reply_gate.install(folder)
+    gate.open(wire_schema.nearest_definition())
+
+
+@pytest.fixture
+def gate(pytestconfig: pytest.Config) -> reply_gate.Gate:
+    """What brokers answered out of line since the test began; for the test of the gate itself."""
+    if _GATE not in pytestconfig.stash:
+        pytest.skip("Answers are not checked during benchmarks.")
+    return pytestconfig.stash[_GATE]
+
+
+@pytest.fixture(autouse=True)
+def every_answer_is_as_defined(pytestconfig: pytest.Config) -> Iterator[None]:
+    """No broker answered anything that a strict client could not read."""
+    yield
+    if _GATE in pytestconfig.stash:
+        found = pytestconfig.stash[_GATE].take()
+        assert not found, "a broker sent what a strict client does not read:\n" + "\n".join(found)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Brokers that outlive their last test are heard to their end."""
+    if _GATE in session.config.stash and (late := session.config.stash[_GATE].take()):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print("\nafter the last test a broker sent what a strict client does not read:", *late, sep="\n")
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -22,7 +22,7 @@ from broker_stub.broker import audit, live_stream
 from broker_stub.broker.external_tokens import ExternalServers
 from broker_stub.broker.live_stream import LiveStream
 from broker_stub.broker.oauth import Tokens
-from broker_stub.broker.operations import Item, Operations
+from broker_stub.broker.operations import Operations
 from broker_stub.broker.store import StoreUnavailable
 from broker_stub.broker.throttle import Throttle
 from broker_stub.broker.token_request import token_endpoint
@@ -37,7 +37,6 @@ from dcvtui.api.models import (
     RequestError,
     UpdateSessionPermissionsRequestData,
     WireModel,
-    canonical_fields,
     read_request,
 )
 
@@ -282,7 +281,7 @@ class HttpApi:
     def _array(
         self,
         model: type[WireModel],
-        operation: Callable[[list[Item]], Awaitable[bytes]],
+        operation: Callable[[list[Any]], Awaitable[bytes]],
         most: int = MOST_ITEMS,
     ) -> Endpoint:
         async def endpoint(request: Request) -> Response:
@@ -353,7 +352,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(name)
 
 
-def _item(model: type[WireModel], number: int, raw: Any) -> Item:
+def _item(model: type[WireModel], number: int, raw: Any) -> WireModel:
     if not isinstance(raw, dict):
         raise RequestError(f"Malformed JSON request: item {number} is not an object")
     read = read_request(model, raw)
@@ -361,7 +360,7 @@ def _item(model: type[WireModel], number: int, raw: Any) -> Item:
         for name, value in (("MaxWidth", read.max_width), ("MaxHeight", read.max_height)):
             if value is not None and value < 1:
                 raise RequestError(f"{name} must be greater than 0")
-    return canonical_fields(model, raw), read
+    return read
 
 
 def _check_describe(read: WireModel) -> None:

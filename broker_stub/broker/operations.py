@@ -31,6 +31,7 @@ from broker_stub.channel import AgentUnreachable, ChannelError, TimedOut
 from broker_stub.channel_commands import CommandResult
 from dcvtui.api.models import (
     CloseServerRequestData,
+    CreateSessionRequestData,
     DeleteSessionRequestData,
     DescribeServersRequestData,
     DescribeSessionsRequestData,
@@ -38,6 +39,7 @@ from dcvtui.api.models import (
     OpenServerRequestData,
     RequestError,
     UpdateSessionPermissionsRequestData,
+    WireModel,
 )
 from dcvtui.api.states import SessionState
 
@@ -45,9 +47,6 @@ PERMISSIONS_ANSWER_S = 5.0
 SCREENSHOTS_PER_AGENT = 2
 _PAGE = 1000
 _AT_A_TIME = 25  # items decided before other requests get their turn
-
-Item = tuple[dict[str, Any], Any]
-"""A request item: its fields as sent under canonical names, and what was read from them."""
 
 
 class AsksAgents(Protocol):
@@ -144,20 +143,21 @@ class Operations:
 
     # -------------------------------------------------------------- sessions
 
-    async def create_sessions(self, items: Sequence[Item]) -> bytes:
+    async def create_sessions(self, requests: Sequence[CreateSessionRequestData]) -> bytes:
         """Accept sessions; the hosts are not waited for."""
-        results = await self._apply_all(SessionRequested(request) for _, request in items)
+        results = await self._apply_all(SessionRequested(request) for request in requests)
         answer = _Answer()
-        for (sent, _), result in zip(items, results, strict=True):
+        for request, result in zip(requests, results, strict=True):
             if isinstance(result, Refused):
-                answer.failed.append({"CreateSessionRequestData": sent, "FailureReason": result.reason})
+                answer.failed.append(
+                    {"CreateSessionRequestData": _echo(request), "FailureReason": result.reason}
+                )
             else:
                 answer.done.append(result.session)
         return answer.encoded()
 
-    async def delete_sessions(self, items: Sequence[Item]) -> bytes:
+    async def delete_sessions(self, requests: Sequence[DeleteSessionRequestData]) -> bytes:
         """Order the end of sessions."""
-        requests: list[DeleteSessionRequestData] = [request for _, request in items]
         results = await self._apply_all(
             SessionDeletionRequested(request.session_id, request.owner, bool(request.force))
             for request in requests
@@ -171,9 +171,10 @@ class Operations:
                 answer.done.append({**named, "State": SessionState.DELETING})
         return answer.encoded()
 
-    async def update_session_permissions(self, items: Sequence[Item]) -> bytes:
+    async def update_session_permissions(
+        self, requests: Sequence[UpdateSessionPermissionsRequestData]
+    ) -> bytes:
         """Send new permissions files to the hosts."""
-        requests: list[UpdateSessionPermissionsRequestData] = [request for _, request in items]
         results = await self._apply_all(
             PermissionsUpdateRequested(request.session_id, request.owner, request.permissions_file)
             for request in requests
@@ -221,13 +222,15 @@ class Operations:
 
     # -------------------------------------------------------------- screenshots
 
-    async def session_screenshots(self, items: Sequence[Item]) -> bytes:
+    async def session_screenshots(self, requests: Sequence[GetSessionScreenshotRequestData]) -> bytes:
         """Pictures of sessions, taken side by side."""
-        answers = await asyncio.gather(*(self._screenshot(request) for _, request in items))
+        answers = await asyncio.gather(*(self._screenshot(request) for request in requests))
         answer = _Answer()
-        for (sent, _), taken in zip(items, answers, strict=True):
+        for request, taken in zip(requests, answers, strict=True):
             if isinstance(taken, Refused):
-                answer.failed.append({"GetSessionScreenshotRequestData": sent, "FailureReason": taken.reason})
+                answer.failed.append(
+                    {"GetSessionScreenshotRequestData": _echo(request), "FailureReason": taken.reason}
+                )
             else:
                 answer.done.append({"SessionScreenshot": taken})
         return answer.encoded()
@@ -273,19 +276,17 @@ class Operations:
 
     # -------------------------------------------------------------- servers
 
-    async def open_servers(self, items: Sequence[Item]) -> bytes:
+    async def open_servers(self, requests: Sequence[OpenServerRequestData]) -> bytes:
         """Let placement use servers again."""
-        requests: list[OpenServerRequestData] = [request for _, request in items]
         results = await self._apply_all(ServerOpeningRequested(request.server_id) for request in requests)
-        return _servers_answer("OpenServerRequestData", items, results)
+        return _servers_answer("OpenServerRequestData", requests, results)
 
-    async def close_servers(self, items: Sequence[Item]) -> bytes:
+    async def close_servers(self, requests: Sequence[CloseServerRequestData]) -> bytes:
         """Keep placement away from servers."""
-        requests: list[CloseServerRequestData] = [request for _, request in items]
         results = await self._apply_all(
             ServerClosingRequested(request.server_id, bool(request.force)) for request in requests
         )
-        return _servers_answer("CloseServerRequestData", items, results)
+        return _servers_answer("CloseServerRequestData", requests, results)
 
     async def _apply_all(self, events: Any) -> list[Any]:
         """Decide on all events in order, then wait until all is durable: one commit serves many."""
@@ -314,12 +315,25 @@ class _Answer:
         return json.dumps(answer, ensure_ascii=False, separators=(",", ":")).encode()
 
 
-def _servers_answer(echo: str, items: Sequence[Item], results: Sequence[Accepted | Refused]) -> bytes:
+def _echo(request: WireModel) -> dict[str, Any]:
+    """A refused request as it goes back: what was sent, each value of the type that the schema gives it.
+
+    What was read out of another type, such as the text "true" for a boolean, goes back as what it was
+    read as: a strictly generated client would throw on the whole answer for it.
+    """
+    return request.to_wire()
+
+
+def _servers_answer(
+    echo: str,
+    requests: Sequence[OpenServerRequestData | CloseServerRequestData],
+    results: Sequence[Accepted | Refused],
+) -> bytes:
     answer = _Answer()
-    for (sent, request), result in zip(items, results, strict=True):
+    for request, result in zip(requests, results, strict=True):
         if isinstance(result, Refused):
             answer.failed.append(
-                {echo: sent, **_present(FailureCode=result.code), "FailureReason": result.reason}
+                {echo: _echo(request), **_present(FailureCode=result.code), "FailureReason": result.reason}
             )
         else:
             answer.done.append(_present(ServerId=request.server_id))

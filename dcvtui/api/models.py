@@ -149,8 +149,6 @@ def _child_model(annotation: Any) -> type[WireModel] | None:
 def canonical_fields(model: type[WireModel], raw: Mapping[str, Any]) -> dict[str, Any]:
     """The fields of a request item under canonical names, values as sent, nulls left out.
 
-    This is also what the broker echoes for a refused item.
-
     Raises:
         RequestError: a field that the model does not have.
     """

@@ -110,21 +110,34 @@ def test_a_canonical_null_leaves_the_field_out() -> None:
     assert canonical_fields(DeleteSessionRequestData, {"Owner": None, "Force": None}) == {}
 
 
-def test_the_echo_has_values_as_sent_under_canonical_names() -> None:
-    raw = {
+@pytest.mark.covers("C69", "C72")
+def test_a_request_goes_back_under_canonical_names_with_values_of_their_types() -> None:
+    """A refused item is echoed with just the fields sent, spelled canonically, each of its schema's type.
+
+    Texts stay letter by letter; a number or a truth value that was sent as a text goes back as what it is.
+    """
+    raw: dict[str, Any] = {
         "name": "s",
+        "owner": None,
         "max_concurrents": "4",
         "EnqueueRequest": "TRUE",
+        "DcvGLEnabled": "false",
         "Type": "Console",
         "InitFilePath": "/x",
+        "autorunFileArguments": [],
     }
-    assert canonical_fields(CreateSessionRequestData, raw) == {
+    assert read_request(CreateSessionRequestData, raw).to_wire() == {
         "Name": "s",
-        "MaxConcurrentClients": "4",
-        "EnqueueRequest": "TRUE",
+        "MaxConcurrentClients": 4,
+        "EnqueueRequest": True,
+        "DcvGlEnabled": False,
         "Type": "Console",
         "InitFilePath": "/x",
+        "AutorunFileArguments": [],
     }
+    size = read_request(GetSessionScreenshotRequestData, {"MaxWidth": 2.0, "MaxHeight": "+3"}).to_wire()
+    assert size == {"MaxWidth": 2, "MaxHeight": 3}
+    assert {type(value) for value in size.values()} == {int}
 
 
 # ------------------------------------------------------------------ requests: refusals

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests.strict_schema import faults
 from tests.wire_schema import (
     OWN_PATH,
     REFERENCE_PATH,
-    faults,
     model_shape,
     own_definition,
     reference_definition,

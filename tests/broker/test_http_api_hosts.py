@@ -18,7 +18,7 @@ from broker_stub.broker.operations import Operations, ScreenshotRules
 from broker_stub.broker.page_tokens import PageTokens
 from dcvtui.api.models import GetSessionScreenshotRequestData, read_request
 from dcvtui.api.states import SessionType
-from tests import wire_schema
+from tests import strict_schema
 from tests.broker.api_calls import DEFINITION
 from tests.broker.client_view import Fleet
 from tests.hosts import A, B, running_hosts, several
@@ -250,7 +250,7 @@ async def test_c129_c130_c131_c132_c133_c134_b31_connection_data(fleet: Fleet) -
     tokens = []
     for answer in answers:
         found = answer.json()
-        assert wire_schema.faults(DEFINITION, "GetSessionConnectionDataResponse", found) == []
+        assert strict_schema.faults(DEFINITION, "GetSessionConnectionDataResponse", found) == []
         assert sorted(found) == ["ConnectionToken", "Session"]
         assert re.fullmatch(r"[A-Za-z0-9._-]+", found["ConnectionToken"])
         tokens.append(found["ConnectionToken"])
@@ -343,7 +343,7 @@ async def test_a_slow_host_fails_only_its_own_screenshots(fleet: Fleet) -> None:
     on_b = await fleet.ready(Requirements="tag:size = 'big'")
     fleet.hosts[0].server.faults.hanging_screenshot = True
     fields = [{"SessionId": on_a["Id"]}] * 4 + [{"SessionId": on_b["Id"]}]
-    items = [(each, read_request(GetSessionScreenshotRequestData, each)) for each in fields]
+    items = [read_request(GetSessionScreenshotRequestData, each) for each in fields]
     answer = json.loads(await operations.session_screenshots(items))
     assert [shot["SessionScreenshot"]["SessionId"] for shot in answer["SuccessfulList"]] == [on_b["Id"]]
     reasons = [failed["FailureReason"] for failed in answer["UnsuccessfulList"]]

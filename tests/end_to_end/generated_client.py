@@ -18,7 +18,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.wire_schema import faults, load
+from tests.strict_schema import faults
+from tests.wire_schema import load
 
 _GENERATOR = Path(sys.executable).with_name("openapi-generator-cli")
 PACKAGE = "generated_session_manager_client"

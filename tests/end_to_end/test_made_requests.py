@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from dcvtui.api.permissions import DEFAULT_TEXT
 from tests.fleet_process import FleetProcess, fleet_process
-from tests.wire_schema import OWN_PATH, REFERENCE_PATH, faults, load
+from tests.strict_schema import faults
+from tests.wire_schema import OWN_PATH, REFERENCE_PATH, load
 
 DEFINITION = REFERENCE_PATH if REFERENCE_PATH.exists() else OWN_PATH
 
