@@ -1,11 +1,13 @@
 """Simulated hosts with real agents for tests of the API: servers A and B of the specification."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
 from broker_stub.agent.access import BrokerAccess, BrokerAddress
+from broker_stub.agent.backend import BackendError, Failure, SessionInfo, SessionSpec
 from broker_stub.agent.conversation import Pace
 from broker_stub.agent.simulated_agents import SimulatedAgent, running_agents
 from broker_stub.agent.simulated_fleet import Machine, PlannedServer, Role, System, new_id
@@ -39,20 +41,54 @@ B = PlannedServer(
     machine=Machine("gpu", 4, 32, "AuthenticAMD", "AMD EPYC 7R32", gpus=("NVIDIA A10G",)),
     tags={"color": "blue-red", "size": "big", "ram_gb": "32", "software": "o'neil cad", "site": "dub"},
     max_virtual_sessions=10,
+    max_sessions_per_user=2,
 )
+
+NOT_LOCAL = "Specified user is not a local user"
+
+
+class NotingServer(SimulatedServer):
+    """A simulated host that remembers what it was told to create, and refuses what a test says.
+
+    Attributes:
+        orders: What it was told to create, the oldest first.
+        strangers: Owners that are no users of the host.
+        failing_close: Sessions are not closed, for this reason.
+        may_create: Creations wait until it is set; it is unless a test clears it.
+    """
+
+    def __init__(self, plan: PlannedServer) -> None:
+        super().__init__(plan, is_still=True)
+        self.orders: list[SessionSpec] = []
+        self.strangers: set[str] = set()
+        self.failing_close = ""
+        self.may_create = asyncio.Event()
+        self.may_create.set()
+
+    async def create(self, spec: SessionSpec) -> SessionInfo:
+        self.orders.append(spec)
+        await self.may_create.wait()
+        if spec.owner in self.strangers:
+            raise BackendError(Failure.OWNER_NOT_FOUND, f"{NOT_LOCAL}: {spec.owner}")
+        return await super().create(spec)
+
+    async def close(self, session_id: str, force: bool) -> None:
+        if self.failing_close:
+            raise BackendError(Failure.DCV_COMMAND_FAILED, self.failing_close)
+        await super().close(session_id, force)
 
 
 @dataclass(frozen=True)
 class Host:
     """A simulated host: what runs on it, and its agent."""
 
-    server: SimulatedServer
+    server: NotingServer
     agent: SimulatedAgent
 
 
 @contextlib.asynccontextmanager
 async def running_hosts(
-    broker: RunningBroker, *plans: PlannedServer, servers: Sequence[SimulatedServer] = ()
+    broker: RunningBroker, *plans: PlannedServer, servers: Sequence[NotingServer] = ()
 ) -> AsyncIterator[list[Host]]:
     """Run hosts with their agents inside the block; returns when the broker has them all.
 
@@ -63,7 +99,7 @@ async def running_hosts(
     """
     port = int(broker.agent_url.rpartition(":")[2])
     access = BrokerAccess(BrokerAddress("127.0.0.1", port, broker.ca_file), "tests")
-    servers = servers or [SimulatedServer(plan, is_still=True) for plan in plans]
+    servers = servers or [NotingServer(plan) for plan in plans]
     agents = [SimulatedAgent(server, access, Pace(update_interval_s=1)) for server in servers]
     async with running_agents(agents):
         await broker.until(lambda: all(agent.is_connected for agent in agents))

@@ -8,11 +8,13 @@ import contextlib
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from broker_stub.broker.coordinator import utc_now
 from broker_stub.broker.service import Broker, rules_of
 from broker_stub.broker.settings_file import load_values
 
@@ -54,6 +56,19 @@ class RunningBroker:
         return str(answer.json()["access_token"])
 
 
+class MovedClock:
+    """The real time, moved on by a test so that what ends after an hour ends now."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def advance(self, seconds: float) -> None:
+        self.ahead += timedelta(seconds=seconds)
+
+
 def broker_values(working_path: Path, **settings: Any) -> dict[str, str]:
     """Settings by key for a broker in a test; `enable_gateway=True` sets `enable-gateway`."""
     values: dict[str, Any] = {
@@ -72,17 +87,21 @@ def broker_values(working_path: Path, **settings: Any) -> dict[str, str]:
 
 @contextlib.asynccontextmanager
 async def running_broker(
-    tmp_path: Path, rules: Mapping[str, Any] | None = None, **settings: Any
+    tmp_path: Path,
+    rules: Mapping[str, Any] | None = None,
+    now: Callable[[], datetime] = utc_now,
+    **settings: Any,
 ) -> AsyncIterator[RunningBroker]:
     """Run a broker for the length of the block.
 
     Args:
         tmp_path: Where it keeps everything; the same folder again is a restart of the same broker.
         rules: Limits and times of the registry to change, for tests that cannot wait a minute.
+        now: The broker's clock.
         settings: Settings of the properties file, with `_` for `-`.
     """
     loaded = load_values(broker_values(tmp_path / "broker", **settings)).settings
-    broker = Broker(loaded, replace(rules_of(loaded), **(rules or {})))
+    broker = Broker(loaded, replace(rules_of(loaded), **(rules or {})), now)
     await broker.start()
     try:
         client_id, secret = await broker.tokens.register_client("test", allow_duplicate=True)

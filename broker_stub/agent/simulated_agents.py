@@ -17,9 +17,6 @@ from broker_stub.agent.simulated_fleet import Role
 from broker_stub.agent.simulated_server import SimulatedServer
 from broker_stub.agent.watch import Limits
 
-_SESSIONS_PER_USER = 10
-"""The shipped default is 1, too few for an operator who tries things under one name."""
-
 
 class SimulatedFacts:
     """What a simulated server's agent reads of its host.
@@ -37,7 +34,7 @@ class SimulatedFacts:
 
     def has_outside_user(self) -> bool:
         """See `HostFacts.has_outside_user`."""
-        return False
+        return self._server.faults.outside_user
 
 
 class SimulatedAgent:
@@ -99,7 +96,7 @@ class SimulatedAgent:
             self.server,
             SimulatedFacts(self.server),
             tags=lambda: plan.tags,
-            limits=Limits(plan.max_virtual_sessions, _SESSIONS_PER_USER),
+            limits=Limits(plan.max_virtual_sessions, plan.max_sessions_per_user),
             pace=self._pace,
         )
 

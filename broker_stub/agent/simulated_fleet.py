@@ -140,6 +140,8 @@ class PlannedServer:
     tags: dict[str, str]
     max_virtual_sessions: int
     """Limit of virtual sessions; 0 on Windows, which has none."""
+    max_sessions_per_user: int = 10
+    """The shipped default is 1, too few for an operator who tries things under one name."""
     sessions: tuple[PlannedSession, ...] = field(default=())
 
 

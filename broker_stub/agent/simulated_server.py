@@ -49,6 +49,8 @@ class Faults:
     """Screenshots are never finished."""
     unhealthy: str = ""
     """The session server does not answer: the reason in one sentence."""
+    outside_user: bool = False
+    """Somebody is logged in outside every session."""
 
 
 class SimulatedServer:
@@ -268,7 +270,8 @@ class SimulatedServer:
                 "A console session excludes every other session on its host, and one is running",
             )
         for name, failure in (
-            (spec.init_file, Failure.INIT_FILE_INVALID),
+            # The deprecated absolute spelling: every file of an invented host lies in its init folder.
+            (spec.init_file and spec.init_file.removeprefix("/"), Failure.INIT_FILE_INVALID),
             (spec.autorun_file, Failure.AUTORUN_FILE_INVALID),
         ):
             if name is not None:

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import httpx
 
+from broker_stub.agent.backend import SessionSpec
 from tests.broker.api_calls import call
 from tests.hosts import Host
 from tests.running import RunningBroker
@@ -69,6 +70,33 @@ class Fleet:
     async def ready(self, **fields: Any) -> dict[str, Any]:
         """A new session that can be used."""
         return await self.until_state((await self.create(**fields))["Id"], "READY")
+
+    async def until_server(self, server_id: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The server once something holds of it."""
+        async with asyncio.timeout(20):
+            while True:
+                found = await self.server(server_id)
+                if holds(found):
+                    return found
+                await asyncio.sleep(0.02)
+
+    async def delete(self, session: dict[str, Any], **fields: Any) -> None:
+        """Delete a session, which must be accepted."""
+        item = {"SessionId": session["Id"], "Owner": session["Owner"], **fields}
+        answer = await self.call("deleteSessions", [item])
+        assert answer["SuccessfulList"] == [{"SessionId": session["Id"], "State": "DELETING"}]
+
+    async def clear(self) -> None:
+        """Delete every session by force and wait until the hosts are empty."""
+        while sessions := (await self.call("describeSessions"))["Sessions"]:
+            items = [{"SessionId": one["Id"], "Owner": one["Owner"], "Force": True} for one in sessions]
+            await self.call("deleteSessions", items)
+        await self.broker.until(lambda: not any(host.server.sessions for host in self.hosts))
+
+    def order_of(self, session: dict[str, Any]) -> SessionSpec:
+        """What a host was last told to make for a session."""
+        orders = [order for host in self.hosts for order in host.server.orders]
+        return [order for order in orders if order.session_id == session["Id"]][-1]
 
     async def connection_data(self, session_id: str, user: str = "alice") -> httpx.Response:
         return await self.broker.client.get(f"{self.broker.url}/sessionConnectionData/{session_id}/{user}")

@@ -189,7 +189,7 @@ async def test_what_the_settings_ask_of_tokens_is_checked(
     scope: str,
     status: int,
 ) -> None:
-    named = {
+    named: dict[str, Any] = {
         f"ext_external_auth_{name}": value.replace("{issuer}", server.issuer)
         for name, value in settings.items()
     }

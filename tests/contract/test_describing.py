@@ -1,4 +1,4 @@
-"""Describing and failing items over HTTPS, on a broker without hosts."""
+"""DescribeSessions and DescribeServers: parameters, pages and filters, on a broker without hosts."""
 
 import re
 from collections.abc import AsyncIterator
@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from dcvtui.api import models
 from tests.broker.api_calls import (
     OBJECT_OPERATIONS,
-    UUID,
     call,
-    error_of,
     new_owner,
     owner_filter,
     queue,
@@ -33,7 +32,9 @@ async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Runn
 # ------------------------------------------------------------------ describing
 
 
-async def test_c39_no_parameters_in_every_form(broker: RunningBroker) -> None:
+@pytest.mark.covers("C39")
+async def test_no_parameters_in_every_form(broker: RunningBroker) -> None:
+    """An empty body, `null`, an empty object and empty values all ask for every session."""
     await queue(broker, new_owner())
     bodies = [b"", b"null", b"{}", b'{"SessionIds":[],"Filters":[],"NextToken":""}']
     answers = [(await broker.client.post("/describeSessions", content=body)).json() for body in bodies]
@@ -41,35 +42,60 @@ async def test_c39_no_parameters_in_every_form(broker: RunningBroker) -> None:
     assert all(answer["Sessions"] == answers[0]["Sessions"] for answer in answers)
 
 
-async def test_c40_null_equals_leaving_out(broker: RunningBroker) -> None:
-    nothing = dict.fromkeys(("SessionIds", "Filters", "MaxResults", "NextToken"))
-    with_nulls, without = (
-        await call(broker, "describeSessions", nothing),
-        await call(broker, "describeSessions", {}),
+REQUEST_FIELDS: dict[str, type[models.WireModel]] = {
+    "createSessions": models.CreateSessionRequestData,
+    "deleteSessions": models.DeleteSessionRequestData,
+    "sessionPermissions": models.UpdateSessionPermissionsRequestData,
+    "getSessionScreenshots": models.GetSessionScreenshotRequestData,
+    "openServers": models.OpenServerRequestData,
+    "closeServers": models.CloseServerRequestData,
+}
+
+
+@pytest.mark.covers("C40")
+async def test_null_equals_leaving_out(broker: RunningBroker) -> None:
+    """Null for a field, whichever it is, changes nothing: not what is asked for, not what is created."""
+    owner = new_owner()
+    await queue(broker, owner, 2)
+    for nulls in (
+        dict.fromkeys(models.DescribeSessionsRequestData.wire_names().values()),
+        {**owner_filter(owner), "SessionIds": None, "MaxResults": None, "NextToken": None},
+    ):
+        fields = {name: value for name, value in nulls.items() if value is not None}
+        with_nulls = await call(broker, "describeSessions", nulls)
+        without = await call(broker, "describeSessions", fields)
+        assert with_nulls["Sessions"] == without["Sessions"] != []
+    await call(
+        broker,
+        "describeServers",
+        dict.fromkeys(models.DescribeServersRequestData.wire_names().values()),
     )
-    assert with_nulls["Sessions"] == without["Sessions"]
-    await call(broker, "describeServers", dict.fromkeys(("ServerIds", "MaxResults", "NextToken")))
-    for operation, fields in {
-        "createSessions": ("Name", "Owner", "Type", "InitFile", "MaxConcurrentClients", "DcvGlEnabled"),
-        "deleteSessions": ("SessionId", "Owner", "Force"),
-        "sessionPermissions": ("SessionId", "Owner", "PermissionsFile"),
-        "getSessionScreenshots": ("SessionId", "MaxWidth", "MaxHeight"),
-        "openServers": ("ServerId",),
-        "closeServers": ("ServerId", "Force"),
-    }.items():
-        (with_null,) = (await call(broker, operation, [dict.fromkeys(fields)]))["UnsuccessfulList"]
+    for operation, model in REQUEST_FIELDS.items():
+        nulls = dict.fromkeys(model.wire_names().values())
+        (with_null,) = (await call(broker, operation, [nulls]))["UnsuccessfulList"]
         (empty,) = (await call(broker, operation, [{}]))["UnsuccessfulList"]
         assert with_null == empty
+    item = dict.fromkeys(models.CreateSessionRequestData.wire_names().values())
+    item |= {"Name": "n", "Owner": owner, "Type": "VIRTUAL", "EnqueueRequest": True}
+    created = (await call(broker, "createSessions", [item]))["SuccessfulList"]
+    assert len(created) == 1
+    deletion = {"SessionId": created[0]["Id"], "Owner": owner, "Force": None}
+    assert (await call(broker, "deleteSessions", [deletion]))["UnsuccessfulList"] == []
 
 
-async def test_c41_other_spellings(broker: RunningBroker) -> None:
+@pytest.mark.covers("C41")
+async def test_field_names_are_read_in_other_spellings(broker: RunningBroker) -> None:
+    """Letter case, `_` and `-` in a field's name make no difference."""
+    await queue(broker, new_owner())
     (session_id,) = await queue(broker, new_owner())
     for field in ("SessionIds", "session_ids", "sessionIds", "session-ids"):
         (session,) = (await call(broker, "describeSessions", {field: [session_id]}))["Sessions"]
         assert session["Id"] == session_id
 
 
-async def test_c42_the_range_of_max_results(broker: RunningBroker) -> None:
+@pytest.mark.covers("C42")
+async def test_the_range_of_max_results(broker: RunningBroker) -> None:
+    """A page holds 1 to 1000 results; other numbers are refused with a text that says so."""
     for operation in OBJECT_OPERATIONS:
         for value in (0, -1, 1001, 10**30):
             text = await refused(broker, operation, {"MaxResults": value})
@@ -78,7 +104,9 @@ async def test_c42_the_range_of_max_results(broker: RunningBroker) -> None:
             await call(broker, operation, {"MaxResults": value})
 
 
-async def test_c43_a_page_holds_a_thousand(broker: RunningBroker) -> None:
+@pytest.mark.covers("C43")
+async def test_a_page_holds_a_thousand(broker: RunningBroker) -> None:
+    """Unless asked otherwise a page holds 1000 sessions, and a token leads to the rest of them."""
     owner = new_owner()
     made = await queue(broker, owner, 500) + await queue(broker, owner, 500) + await queue(broker, owner, 200)
     first = await call(broker, "describeSessions", owner_filter(owner))
@@ -94,7 +122,8 @@ async def test_c43_a_page_holds_a_thousand(broker: RunningBroker) -> None:
     )
 
 
-async def test_c44_a_full_last_page_is_the_last(broker: RunningBroker) -> None:
+async def test_a_full_last_page_is_the_last(broker: RunningBroker) -> None:
+    """A page that ends with the last session has no token, also if it is full."""
     owner = new_owner()
     await queue(broker, owner, 4)
     first = await call(broker, "describeSessions", {**owner_filter(owner), "MaxResults": 2})
@@ -104,7 +133,9 @@ async def test_c44_a_full_last_page_is_the_last(broker: RunningBroker) -> None:
     assert "NextToken" not in second
 
 
-async def test_c46_pages_survive_changes_between_them(broker: RunningBroker) -> None:
+@pytest.mark.covers("C46")
+async def test_pages_survive_changes_between_them(broker: RunningBroker) -> None:
+    """What comes and goes between two pages makes nothing else appear twice or not at all."""
     owner = new_owner()
     made = await queue(broker, owner, 6)
     order = [each["Id"] for each in (await call(broker, "describeSessions", owner_filter(owner)))["Sessions"]]
@@ -121,7 +152,9 @@ async def test_c46_pages_survive_changes_between_them(broker: RunningBroker) -> 
     assert set(made) - set(gone) <= set(seen)
 
 
-async def test_c47_a_token_goes_on_with_other_criteria(broker: RunningBroker) -> None:
+@pytest.mark.covers("C47")
+async def test_a_token_goes_on_with_other_criteria(broker: RunningBroker) -> None:
+    """A token says where to go on; the page size may change, and ids beside it choose among the rest."""
     owner = new_owner()
     await queue(broker, owner, 5)
     order = [each["Id"] for each in (await call(broker, "describeSessions", owner_filter(owner)))["Sessions"]]
@@ -136,7 +169,9 @@ async def test_c47_a_token_goes_on_with_other_criteria(broker: RunningBroker) ->
     assert [session["Id"] for session in some["Sessions"]] == [order[4]]
 
 
-async def test_c48_tokens_that_were_not_issued(broker: RunningBroker) -> None:
+@pytest.mark.covers("C48")
+async def test_page_tokens_that_were_not_issued(broker: RunningBroker) -> None:
+    """A token that is garbled, cut off, or of the other operation is refused."""
     owner = new_owner()
     await queue(broker, owner, 2)
     token = (await call(broker, "describeSessions", {**owner_filter(owner), "MaxResults": 1}))["NextToken"]
@@ -145,13 +180,18 @@ async def test_c48_tokens_that_were_not_issued(broker: RunningBroker) -> None:
     assert await refused(broker, "describeServers", {"NextToken": token}) == "Invalid NextToken"
 
 
-async def test_c50_unknown_and_repeated_ids(broker: RunningBroker) -> None:
+@pytest.mark.covers("C50")
+async def test_unknown_and_repeated_ids(broker: RunningBroker) -> None:
+    """Ids that nobody knows are left out in silence; one that is named twice is described once."""
     (session_id,) = await queue(broker, new_owner())
+    assert (await call(broker, "describeServers", {"ServerIds": ["nothing"]}))["Servers"] == []
     found = await call(broker, "describeSessions", {"SessionIds": [session_id, "nothing", session_id]})
     assert [session["Id"] for session in found["Sessions"]] == [session_id]
 
 
-async def test_c51_c53_c54_filters(broker: RunningBroker) -> None:
+@pytest.mark.covers("C51", "C53", "C54")
+async def test_filters_for_an_owner(broker: RunningBroker) -> None:
+    """The owner is compared letter by letter; a session without a server fits no tag; filters are ANDed."""
     owner = new_owner().upper()
     (session_id,) = await queue(broker, owner)
 
@@ -166,210 +206,12 @@ async def test_c51_c53_c54_filters(broker: RunningBroker) -> None:
     assert await found(("owner", owner), ("owner", owner)) == [session_id]
 
 
-async def test_c55_other_filters_are_refused(broker: RunningBroker) -> None:
+@pytest.mark.covers("C55")
+async def test_other_filters_are_refused(broker: RunningBroker) -> None:
+    """A filter that does not exist is named and refused, and so is one without a key or a value."""
     for key in ("name", "Tag:x", ""):
         text = await refused(broker, "describeSessions", {"Filters": [{"Key": key, "Value": "x"}]})
         assert text == f'Unsupported filter "{key}"'
     for incomplete in ({"Key": "owner"}, {"Value": "x"}, {}, {"Key": "owner", "Value": None}):
         text = await refused(broker, "describeSessions", {"Filters": [incomplete]})
         assert text == 'Invalid value for field "Filters"'
-
-
-# ------------------------------------------------------------------ items that fail
-
-
-async def test_c66_c68_c69_c70_c71_failed_items_echo_what_was_sent(broker: RunningBroker) -> None:
-    owner = new_owner()
-    items = [
-        {"Name": "a", "Owner": owner, "Type": "TABLET"},
-        {"Name": "b", "Owner": owner, "Type": "virtual", "EnqueueRequest": True},
-        {"Name": "c", "Owner": owner, "Type": "VIRTUAL", "max_concurrents": None, "InitFilePath": "/x"},
-        {"Name": "d", "Owner": owner, "Type": "Console", "EnqueueRequest": "true"},
-    ]
-    answer = await call(broker, "createSessions", items)
-    assert [session["Name"] for session in answer["SuccessfulList"]] == ["b", "d"]
-    assert [session["Type"] for session in answer["SuccessfulList"]] == ["VIRTUAL", "CONSOLE"]
-    tablet, nowhere = answer["UnsuccessfulList"]
-    assert tablet == {
-        "CreateSessionRequestData": {"Name": "a", "Owner": owner, "Type": "TABLET"},
-        "FailureReason": "Type must be one of CONSOLE, VIRTUAL",
-    }
-    assert nowhere == {
-        "CreateSessionRequestData": {"Name": "c", "Owner": owner, "Type": "VIRTUAL", "InitFilePath": "/x"},
-        "FailureReason": "no dcv server found for placement",
-    }
-
-
-async def test_c64_c78_c80_c91_an_accepted_session(broker: RunningBroker) -> None:
-    item = {"Name": "Zoë 名", "Owner": "CORP\\alice", "Type": "VIRTUAL", "EnqueueRequest": True}
-    (session,) = (await call(broker, "createSessions", [item]))["SuccessfulList"]
-    assert UUID.fullmatch(session["Id"])
-    assert (session["State"], session["Substate"]) == ("CREATING", "SESSION_PLACING")
-    (found,) = (await call(broker, "describeSessions", {"SessionIds": [session["Id"]]}))["Sessions"]
-    assert "Server" not in found
-    for field in ("Name", "Owner", "Type", "CreationTime"):
-        assert found[field] == session[field]
-    assert (found["Name"], found["Owner"]) == (item["Name"], item["Owner"])
-
-
-async def test_c101_c104_c105_c106_c108_deleting(broker: RunningBroker) -> None:
-    owner = new_owner()
-    (session_id,) = await queue(broker, owner)
-    items: list[dict[str, Any]] = [
-        {"SessionId": "nothing", "Owner": owner},
-        {"SessionId": session_id, "Owner": "other"},
-        {"Owner": owner},
-        {"SessionId": session_id},
-        {"SessionId": session_id, "Owner": owner},
-        {"SessionId": session_id, "Owner": owner},
-    ]
-    answer = await call(broker, "deleteSessions", items)
-    assert answer["SuccessfulList"] == [{"SessionId": session_id, "State": "DELETING"}]
-    assert [failed["FailureReason"] for failed in answer["UnsuccessfulList"]] == [
-        "The requested dcvSession does not exist",
-        "The requested dcvSession is not owned by the specified owner",
-        "SessionId is required",
-        "Owner is required",
-        "The requested dcvSession does not exist",
-    ]
-    (found,) = (await call(broker, "describeSessions", {"SessionIds": [session_id]}))["Sessions"]
-    assert found["State"] == "DELETED"
-
-
-async def test_c124_c126_unknown_servers(broker: RunningBroker) -> None:
-    for operation, echo in (
-        ("openServers", "OpenServerRequestData"),
-        ("closeServers", "CloseServerRequestData"),
-    ):
-        answer = await call(broker, operation, [{"ServerId": "nothing"}, {}])
-        assert answer["UnsuccessfulList"] == [
-            {
-                echo: {"ServerId": "nothing"},
-                "FailureCode": "DCV_SERVER_NOT_FOUND",
-                "FailureReason": "Dcv server not found.",
-            },
-            {echo: {}, "FailureCode": "INVALID_REQUEST", "FailureReason": "ServerId is required"},
-        ]
-
-
-async def test_c128_permissions_of_what_is_not_ready(broker: RunningBroker) -> None:
-    owner = new_owner()
-    (session_id,) = await queue(broker, owner)
-    good = {"SessionId": session_id, "Owner": owner, "PermissionsFile": "W3Blcm1pc3Npb25zXQo="}
-    items = [
-        {**good, "SessionId": "nothing"},
-        {**good, "Owner": "other"},
-        {"SessionId": session_id, "Owner": owner},
-        good,
-    ]
-    answer = await call(broker, "sessionPermissions", items)
-    assert [failed["FailureReason"] for failed in answer["UnsuccessfulList"]] == [
-        "The requested dcvSession does not exist",
-        "The requested dcvSession is not owned by the specified owner",
-        "PermissionsFile is required",
-        "The requested dcvSession is not in READY state",
-    ]
-
-
-async def test_c132_c133_connection_data_of_what_cannot_be_connected_to(broker: RunningBroker) -> None:
-    (session_id,) = await queue(broker, new_owner())
-
-    async def error(path: str) -> str:
-        answer = await broker.client.get(f"{broker.url}/sessionConnectionData/{path}")
-        assert answer.status_code == 400
-        return error_of(answer)
-
-    assert await error("nothing/alice") == "Dcv session not found."
-    assert "neither in READY" in await error(f"{session_id}/alice")
-    assert "neither in READY" in await error(f"{session_id}/CORP%5Calice")
-    assert "neither in READY" in await error(f"{session_id}/a%2Fb")
-    for user in ("a" * 257, "a%0Ab", "%00", "%FF"):
-        assert await error(f"{session_id}/{user}") == "Invalid user"
-    assert await error("%FF/alice") == "Dcv session not found."
-
-
-async def test_c138_c140_screenshots_of_nothing(broker: RunningBroker) -> None:
-    for field in ("MaxWidth", "MaxHeight"):
-        for value in (0, -5, "0"):
-            text = await refused(broker, "getSessionScreenshots", [{"SessionId": "x", field: value}])
-            assert text == f"{field} must be greater than 0"
-    (session_id,) = await queue(broker, new_owner())
-    items = [{"SessionId": "x", "MaxWidth": 5}, {"SessionId": session_id}, {}] * 2
-    answer = await call(broker, "getSessionScreenshots", items)
-    assert answer["UnsuccessfulList"][:3] == [
-        {
-            "GetSessionScreenshotRequestData": {"SessionId": "x", "MaxWidth": 5},
-            "FailureReason": "Dcv session not found.",
-        },
-        {
-            "GetSessionScreenshotRequestData": {"SessionId": session_id},
-            "FailureReason": "Dcv session is not in READY state.",
-        },
-        {"GetSessionScreenshotRequestData": {}, "FailureReason": "SessionId is required"},
-    ]
-
-
-GOOD = {"Name": "n", "Owner": "alice", "Type": "VIRTUAL", "EnqueueRequest": True}
-CONSOLE = {**GOOD, "Type": "CONSOLE"}
-
-
-@pytest.mark.parametrize(
-    ("item", "reason"),
-    [
-        ({**GOOD, "Name": " "}, "Name is required"),
-        ({**GOOD, "Owner": None}, "Owner is required"),
-        ({**GOOD, "Type": ""}, "Type is required"),
-        ({**GOOD, "Name": "n" * 257}, "Name is too long"),
-        ({**GOOD, "Owner": "a\nb"}, "Owner contains invalid characters"),
-        ({**GOOD, "InitFile": "/etc/x"}, "InitFile must be a relative path"),
-        ({**GOOD, "InitFile": "a/../b"}, "InitFile must be a relative path"),
-        ({**CONSOLE, "InitFile": "a"}, "InitFile is not supported for CONSOLE sessions"),
-        ({**CONSOLE, "DcvGLEnabled": True}, "DcvGlEnabled is not supported for CONSOLE sessions"),
-        (
-            {**CONSOLE, "AutorunFile": "a", "AutorunFileArguments": ["b"]},
-            "AutorunFileArguments is not supported for CONSOLE sessions",
-        ),
-        ({**GOOD, "AutorunFileArguments": ["b"]}, "AutorunFileArguments requires AutorunFile"),
-        (
-            {**GOOD, "AutorunFile": "a", "AutorunFileArguments": ["b"] * 51},
-            "AutorunFileArguments exceeds the maximum of 50 arguments",
-        ),
-        (
-            {**GOOD, "AutorunFile": "a", "AutorunFileArguments": ["b" * 151]},
-            "AutorunFileArguments has an argument longer than 150 characters",
-        ),
-        ({**GOOD, "PermissionFile": "/etc/permissions.txt"}, "PermissionsFile is not valid Base64"),
-        ({**GOOD, "MaxConcurrents": 0}, "MaxConcurrentClients must be greater than 0"),
-        ({**GOOD, "Requirements": "x" * 4097}, "Invalid requirements: expression too long"),
-        ({**GOOD, "Requirements": "color = 'pink'"}, "Invalid requirements: "),
-        (
-            {**GOOD, "Requirements": "server:Host.Gpus.Vendor := 'NVIDIA'"},
-            "Invalid requirements: Server property server:Host.Gpus.Vendor not found",
-        ),
-        (
-            {**GOOD, "Requirements": "tag:ram_gb := 8"},
-            "Invalid requirements: Unexpected CONTAINS operator",
-        ),
-        ({**GOOD, "Requirements": "(" * 2000}, "Invalid requirements: "),
-    ],
-)
-async def test_c67_c72_c73_c74_c75_c76_c77_c142_c143_c146_what_fails_an_item(
-    broker: RunningBroker, item: dict[str, Any], reason: str
-) -> None:
-    answer = await call(broker, "createSessions", [item, GOOD])
-    (failed,) = answer["UnsuccessfulList"]
-    assert failed["FailureReason"].startswith(reason)
-    assert len(answer["SuccessfulList"]) == 1
-
-
-async def test_c73_c74_c75_c146_what_does_not(broker: RunningBroker) -> None:
-    items: list[dict[str, Any]] = [
-        {**GOOD, "InitFilePath": "/absolute/path"},
-        {**CONSOLE, "DcvGlEnabled": False},
-        {**GOOD, "AutorunFile": "a", "AutorunFileArguments": ["b" * 150] * 50},
-        {**GOOD, "Requirements": "(" * 100 + "tag:a = 'b'" + ")" * 100},
-        {**GOOD, "Requirements": "\"tag:color = 'pink'\""},
-        {**GOOD, "StorageRoot": "%home%", "Name": "n" * 256},
-    ]
-    answer = await call(broker, "createSessions", items)
-    assert answer["UnsuccessfulList"] == []
