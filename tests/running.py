@@ -89,7 +89,7 @@ def broker_values(working_path: Path, **settings: Any) -> dict[str, str]:
 async def running_broker(
     tmp_path: Path,
     rules: Mapping[str, Any] | None = None,
-    now: Callable[[], datetime] = utc_now,
+    now: Any = utc_now,
     **settings: Any,
 ) -> AsyncIterator[RunningBroker]:
     """Run a broker for the length of the block.
