@@ -184,12 +184,8 @@ def _log_to_stderr() -> None:
     logging.basicConfig(level=logging.DEBUG, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
 
 
-class Command(click.Command):
-    """A command that also takes the global options; the help of the whole program explains them."""
-
-    def __init__(self, *arguments: Any, **values: Any) -> None:
-        super().__init__(*arguments, **values)
-        self.epilog = "Global options, see dcvtui --help, may stand before or after the command."
+class _TakesGlobalOptions(click.Command):
+    """Takes the global options beside its own; the help of the whole program explains them."""
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """Its own options and the global ones."""
@@ -209,10 +205,23 @@ class Command(click.Command):
         return super().invoke(ctx)
 
 
-class Group(click.Group):
-    """A command with commands of its own, such as `permissions check`; they take the global options."""
+class Command(_TakesGlobalOptions):
+    """A command of the program."""
+
+    def __init__(self, *arguments: Any, **values: Any) -> None:
+        super().__init__(*arguments, **values)
+        self.epilog = "Global options, see dcvtui --help, may stand before or after the command."
+
+
+class Group(_TakesGlobalOptions, click.Group):
+    """A command with commands of its own, such as `permissions check`."""
 
     command_class = Command
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Explain its own options, and list its commands."""
+        super().format_options(ctx, formatter)
+        self.format_commands(ctx, formatter)
 
 
 class PipeClosed(Exception):  # noqa: N818  an event, not an error

@@ -18,6 +18,7 @@ from dcvtui import cli
 from dcvtui.private_files import replace_private
 from tests.awkward_broker import Asked, AwkwardBroker, HangUp, awkward_broker, reply
 
+BASE64 = base64.b64encode(b"[permissions]\n").decode()
 UUID = "3f0c6a34-0000-4000-8000-000000000001"
 SESSION = {"Id": UUID, "Name": "cad-1", "Owner": "ana", "Type": "VIRTUAL", "State": "READY"}
 
@@ -40,124 +41,6 @@ async def broker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 async def run(*arguments: str) -> int:
     """Run a command line in a thread, as a command has an event loop of its own."""
     return await asyncio.to_thread(cli.run, list(arguments))
-
-
-# ------------------------------------------------------------------ official command lines
-
-CREATE = ["create-session", "--name", "n", "--owner", "o"]
-CREATED: dict[str, Any] = {"Name": "n", "Owner": "o", "Type": "VIRTUAL"}
-BASE64 = base64.b64encode(b"[permissions]\n").decode()
-
-OFFICIAL: list[tuple[list[str], str, str, Any]] = [
-    (["describe-servers"], "POST", "/describeServers", {}),
-    (["describe-servers", "--server-ids", "a, b"], "POST", "/describeServers", {"ServerIds": ["a", "b"]}),
-    (
-        ["describe-servers", "--max-results", "5", "--next-token", "t"],
-        "POST",
-        "/describeServers",
-        {"MaxResults": 5, "NextToken": "t"},
-    ),
-    (["describe-sessions"], "POST", "/describeSessions", {}),
-    (
-        ["describe-sessions", "--session-ids", "a,b", "--owner", "ana", "--max-results", "1000"],
-        "POST",
-        "/describeSessions",
-        {"SessionIds": ["a", "b"], "Filters": [{"Key": "owner", "Value": "ana"}], "MaxResults": 1000},
-    ),
-    (["open-servers", "--server-ids", "a"], "POST", "/openServers", [{"ServerId": "a"}]),
-    (["close-servers", "--server-ids", "a,b"], "POST", "/closeServers", [{"ServerId": i} for i in "ab"]),
-    (
-        ["close-servers", "--server-ids", "a", "--force"],
-        "POST",
-        "/closeServers",
-        [{"ServerId": "a", "Force": True}],
-    ),
-    ([*CREATE, "--type", "Virtual"], "POST", "/createSessions", [CREATED]),
-    ([*CREATE, "--type", "CONSOLE"], "POST", "/createSessions", [CREATED | {"Type": "CONSOLE"}]),
-    (
-        [
-            *[*CREATE, "--type", "VIRTUAL", "--init-file-path", "start.sh", "--autorun-file", "run.sh"],
-            *["--autorun-file-arguments", "a b", "--autorun-file-arguments", "c", "--dcv-gl-enabled"],
-            *["--permissions-file", BASE64, "--requirements", "server:Host.Os.Family = 'windows'"],
-            *["--storage-root", "%home%", "--enqueue-request", "--max-concurrent-clients", "7"],
-        ],
-        "POST",
-        "/createSessions",
-        [
-            CREATED
-            | {
-                "InitFile": "start.sh",
-                "AutorunFile": "run.sh",
-                "AutorunFileArguments": ["a b", "c"],
-                "MaxConcurrentClients": 7,
-                "DcvGlEnabled": True,
-                "PermissionsFile": BASE64,
-                "Requirements": "server:Host.Os.Family = 'windows'",
-                "StorageRoot": "%home%",
-                "EnqueueRequest": True,
-            }
-        ],
-    ),
-    *(
-        (
-            [*CREATE, "--type", "virtual", spelling, "3", "--enqueue-request", "false"],
-            "POST",
-            "/createSessions",
-            [CREATED | {"MaxConcurrentClients": 3}],
-        )
-        for spelling in ("--max-concurrents-clients", "--max_concurrent-clients")
-    ),
-    (
-        ["delete-session", "--session-id", "s", "--owner", "ana", "--force"],
-        "POST",
-        "/deleteSessions",
-        [{"SessionId": "s", "Owner": "ana", "Force": True}],
-    ),
-    (
-        ["update-session-permissions", "--session-id", "s", "--owner", "ana", "--permission-file", BASE64],
-        "PUT",
-        "/sessionPermissions",
-        [{"SessionId": "s", "Owner": "ana", "PermissionsFile": BASE64}],
-    ),
-    (
-        ["get-session-connection-data", "--session-id", "s", "--user", "CORP\\ana"],
-        "GET",
-        "/sessionConnectionData/s/CORP%5Cana",
-        None,
-    ),
-    (
-        ["get-session-screenshots", "--session-ids", "a,b", "--max-width", "800", "--max-height", "600"],
-        "POST",
-        "/getSessionScreenshots",
-        [{"SessionId": identity, "MaxWidth": 800, "MaxHeight": 600} for identity in ("a", "b")],
-    ),
-    # Ours: a filter that the broker evaluates, and lists given in any way.
-    (
-        ["describe-sessions", "--tag", "team=cad", "--tag", "dcv:os=a=b"],
-        "POST",
-        "/describeSessions",
-        {"Filters": [{"Key": "tag:team", "Value": "cad"}, {"Key": "tag:dcv:os", "Value": "a=b"}]},
-    ),
-    (
-        ["open-servers", "--server-ids", "a,b", "--server-ids", "b", "--server-id", "c"],
-        "POST",
-        "/openServers",
-        [{"ServerId": identity} for identity in "abc"],
-    ),
-    ([*CREATE, "--type", "virtual", "--disable-retry-on-failure"], "POST", "/createSessions",
-     [CREATED | {"DisableRetryOnFailure": True}]),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("line", "method", "path", "body"), OFFICIAL, ids=lambda value: str(value)[:40])
-async def test_each_command_line_produces_its_request(
-    broker: AwkwardBroker, line: list[str], method: str, path: str, body: Any
-) -> None:
-    await run(*line)
-    [asked] = broker.asked
-    assert (asked.method, asked.path) == (method, path)
-    assert (asked.json if asked.body else None) == body
-    assert asked.headers["authorization"] == "Bearer token-1"
 
 
 # ------------------------------------------------------------------ values

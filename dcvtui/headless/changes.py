@@ -15,7 +15,7 @@ from dcvtui import operations
 from dcvtui.api.text import visible
 from dcvtui.client import BrokerClient, join_answers
 from dcvtui.config import Connection
-from dcvtui.dry_run import DryRunClient, Unsent, shown_item
+from dcvtui.dry_run import DryRunClient, Unsent
 from dcvtui.errors import ConfigError
 from dcvtui.headless.lists import collect
 from dcvtui.headless.waiting import Wait, Waiting
@@ -46,6 +46,13 @@ class Verb:
     def id_name(self) -> str:
         """The field that holds an item's id."""
         return "SessionId" if self.kind is SESSIONS else "ServerId"
+
+    def failed_entry(self, result: ItemResult) -> dict[str, Any]:
+        """An item of the `UnsuccessfulList`, as the broker would have written it."""
+        named: dict[str, Any] = {self.id_name: result.id}
+        if self.kind is SERVERS:
+            named = {f"{self.word.capitalize()}ServerRequestData": named}
+        return {**named, "FailureReason": result.reason}
 
 
 CREATE = Verb("create", SESSIONS, operations.create_sessions, "ready")
@@ -207,7 +214,7 @@ class _Telling:
         if self.story.waiting:
             self._bring_up_to_date(joined, results)
         joined["UnsuccessfulList"] += [
-            {self.verb.id_name: result.id, "FailureReason": result.reason}
+            self.verb.failed_entry(result)
             for result in results
             if result.outcome is Outcome.FAILED and (not result.request_id or result.answer)
         ]
@@ -225,7 +232,7 @@ class _Telling:
     def dry_run(self) -> int:
         """The items on standard output, the requests on standard error."""
         results = self.story.results
-        items = [shown_item(item) for unsent in self.story.unsent for item in unsent.items]
+        items = [item for unsent in self.story.unsent for item in unsent.items]
         say("A dry run: nothing was sent.")
         for unsent in self.story.unsent:
             sys.stderr.write(_request_text(unsent))
