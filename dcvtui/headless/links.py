@@ -15,6 +15,7 @@ from dcvtui.client import BrokerClient
 from dcvtui.config import Connection
 from dcvtui.connect import (
     LinkForm,
+    NoAddressError,
     Route,
     direct_route,
     file_name,
@@ -89,8 +90,7 @@ async def print_link(connection: Connection, wanted: LinkRequest) -> int:
         NoAddressError: the session is nowhere to be reached.
         BrokerError: the broker does not give a token.
     """
-    gateway = None if wanted.is_direct else wanted.gateway or connection.gateway
-    route = Route.read(gateway) if gateway else None
+    route = _route(connection, wanted)
     async with BrokerClient.to(connection) as client:
         user = wanted.user or await _owner(client, wanted.session_id)
         answer = await client.connection_data(wanted.session_id, user)
@@ -114,6 +114,16 @@ async def print_link(connection: Connection, wanted: LinkRequest) -> int:
     life = f"until {end.astimezone():%H:%M}" if end else _LIFE_NOT_KNOWN
     say(f"for {user}, valid {life}")
     return ExitCode.OK
+
+
+def _route(connection: Connection, wanted: LinkRequest) -> Route | None:
+    """The gateway to go through; None for the direct way."""
+    gateway = None if wanted.is_direct else wanted.gateway or connection.gateway
+    try:
+        return Route.read(gateway) if gateway else None
+    except NoAddressError as error:
+        code = ExitCode.BAD_VALUE if wanted.gateway else ExitCode.BAD_ENVIRONMENT
+        raise ConfigError(error.sentence, code) from None
 
 
 def _name(session: Mapping[str, Any]) -> str:
