@@ -85,7 +85,7 @@ def shots(items: list[dict[str, Any]]) -> dict[str, Any]:
 async def test_a_link_stands_alone_on_standard_output(
     reachable: AwkwardBroker, shell: Shell, options: list[str], link: str
 ) -> None:
-    """A link has the published form byte for byte; a gateway changes host and port only; IPv6 has brackets."""
+    """A link has the published form byte for byte; a gateway changes host and port; IPv6 has brackets."""
     assert await shell("connect", "id-1", *options) == link + "\n"
     assert "for ana, valid until" in shell.err
     assert FAR not in shell.err
