@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from broker_stub.agent.conversation import Pace
 from broker_stub.broker.steady_clock import SteadyClock
 from tests.agent.small_host import SmallHost, access_to, until_async
 from tests.broker.raw_agent import create, raw_agent, servers, sessions
@@ -38,10 +39,11 @@ def test_a_clock_that_nobody_sets_is_the_systems() -> None:
 @pytest.mark.parametrize("leap", [HOUR, -HOUR, 24 * HOUR, -24 * HOUR])
 def test_a_leap_is_made_good_slowly(leap: float) -> None:
     times = Times()
+    before = times.clock()
     times.offset += leap
-    assert times.after(0.0) == 0.0
-    for _ in range(60):
-        assert 0.5 <= times.after(1.0) <= 2.0
+    for passed in range(1, 60):
+        times.passed += 1.0
+        assert 0.5 * passed <= (times.clock() - before).total_seconds() <= 2.0 * passed
     for _ in range(4 * 24 * 60):
         times.after(60.0)
     assert times.clock().timestamp() == pytest.approx(times.passed + times.offset)
@@ -54,15 +56,15 @@ def test_it_never_goes_back() -> None:
     assert min(steps) > 0
 
 
-@pytest.mark.parametrize("leap", [2 * HOUR, -2 * HOUR])
+@pytest.mark.parametrize("leap", [24 * HOUR, -24 * HOUR])
 async def test_a_system_clock_that_is_set_changes_nothing_in_the_fleet(tmp_path: Path, leap: float) -> None:
-    """Two hours forward are longer than anything an agent may be silent, back longer than any deadline:
+    """A day forward is longer than an agent may be silent, a day back longer than any deadline:
     the server stays available, its session READY, and a creation without an answer ends in its time."""
     offset = 0.0
     steady = SteadyClock(lambda: time.time() + offset)
     rules = {"create_deadline_s": 1.0}
     async with running_broker(tmp_path, rules=rules, steady=steady) as broker:
-        host = SmallHost(access_to(broker.agent_url, broker.ca_file))
+        host = SmallHost(access_to(broker.agent_url, broker.ca_file), pace=Pace(update_interval_s=600))
         async with host.running(), raw_agent(broker) as silent:
             (session_id,) = await create(broker)
 
