@@ -11,7 +11,8 @@ from authlib.integrations.base_client.errors import OAuthError  # type: ignore[i
 from tests.broker.raw_agent import raw_agent, register
 from tests.running import RunningBroker, running_broker
 
-with warnings.catch_warnings(record=True):  # it recommends a newer HTTP library at its import
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # it recommends a newer HTTP library at its import
     from authlib.integrations.httpx_client import AsyncOAuth2Client  # type: ignore[import-untyped]  # no stubs
 
 # One broker for all tests of this module: a start costs more than a test.
