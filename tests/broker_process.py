@@ -7,9 +7,10 @@ import os
 import signal
 import ssl
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -30,8 +31,18 @@ class BrokerProcess:
     def client(self, token: str | None = None) -> httpx.AsyncClient:
         """An HTTP client that trusts it; to be used as a context."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}
-        trusted = ssl.create_default_context(cafile=str(self.ca_file))
-        return httpx.AsyncClient(base_url=self.url, verify=trusted, headers=headers, trust_env=False)
+        return httpx.AsyncClient(base_url=self.url, verify=self.tls, headers=headers, trust_env=False)
+
+    @property
+    def tls(self) -> ssl.SSLContext:
+        """A context that trusts it, for clients of a test's own."""
+        return ssl.create_default_context(cafile=str(self.ca_file))
+
+    async def until(self, holds: Callable[[], Any], within_s: float = 30) -> None:
+        """Wait until something holds; looks every 10 ms."""
+        async with asyncio.timeout(within_s):
+            while not holds():  # noqa: ASYNC110  conditions of other parts have no event to wait for
+                await asyncio.sleep(0.01)
 
     async def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and wait for the end.

@@ -12,6 +12,7 @@ from broker_stub.agent.conversation import Pace
 from broker_stub.agent.simulated_agents import SimulatedAgent, running_agents
 from broker_stub.agent.simulated_fleet import Machine, PlannedServer, Role, System, new_id
 from broker_stub.agent.simulated_server import SimulatedServer
+from tests.broker_process import BrokerProcess
 from tests.running import RunningBroker
 
 _RANDOM = Random(5)  # noqa: S311  fingerprints of invented machines
@@ -88,7 +89,7 @@ class Host:
 
 @contextlib.asynccontextmanager
 async def running_hosts(
-    broker: RunningBroker, *plans: PlannedServer, servers: Sequence[NotingServer] = ()
+    broker: RunningBroker | BrokerProcess, *plans: PlannedServer, servers: Sequence[NotingServer] = ()
 ) -> AsyncIterator[list[Host]]:
     """Run hosts with their agents inside the block; returns when the broker has them all.
 

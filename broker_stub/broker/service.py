@@ -48,7 +48,6 @@ from broker_stub.broker.reload import Reload, reload
 from broker_stub.broker.resolver import resolver_app
 from broker_stub.broker.settings import Settings
 from broker_stub.broker.settings_file import Loaded, SettingsError
-from broker_stub.broker.steady_clock import SteadyClock
 from broker_stub.broker.store import SigningKey, Store
 from broker_stub.broker.throttle import Throttle
 
@@ -100,7 +99,6 @@ class Broker:
         settings: What it was told.
         rules: The registry's rules, if other than those of the settings.
         now: The clock.
-        steady: The clock for deadlines and silence, which never leaps.
         reread: Reads the configuration file again.
 
     Attributes:
@@ -117,7 +115,6 @@ class Broker:
         settings: Settings,
         rules: Rules | None = None,
         now: Callable[[], datetime] = utc_now,
-        steady: Callable[[], datetime] | None = None,
         reread: Callable[[], Loaded] | None = None,
     ) -> None:
         self._settings = settings
@@ -127,7 +124,6 @@ class Broker:
         self.metrics = Metrics(settings.running.fleet_name)
         self._rules = rules or rules_of(settings)
         self._now = now
-        self._steady = steady or SteadyClock()
         self._is_stopping = False
         self._exit = contextlib.AsyncExitStack()
         self.gateway_url: str | None = None
@@ -258,12 +254,12 @@ class Broker:
         self.external = await self._external_servers()
         stack.callback(self.external.close)
         self.external.warm_up()
-        self.coordinator = Coordinator(self.registry, self.store, self._steady)
+        self.coordinator = Coordinator(self.registry, self.store, self._now)
         self.agents = AgentChannels(
             self.coordinator,
             self.tokens,
             requires_token=settings.authorization.enable_agent_authorization,
-            now=self._steady,
+            now=self._now,
             metrics=self.metrics,
         )
         self.coordinator.deliver = self.agents.deliver
@@ -313,7 +309,7 @@ class Broker:
         # A fleet is a million objects that live on: collecting while they appear costs more than they do.
         gc.disable()
         try:
-            registry.restore(await self.store.load(), self._steady())
+            registry.restore(await self.store.load(), self._now())
         finally:
             gc.enable()
         return registry

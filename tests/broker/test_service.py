@@ -51,7 +51,9 @@ async def post(broker: BrokerProcess, token: str, operation: str, body: Any) -> 
 # ------------------------------------------------------------------ start and stop
 
 
-async def test_b37_c30_c49_kill_minus_9_forgets_nothing(tmp_path: Path) -> None:
+@pytest.mark.covers("B37", "C30", "C49")
+async def test_kill_minus_9_forgets_nothing(tmp_path: Path) -> None:
+    """After kill -9 API clients, queued and deleted sessions, tokens and page tokens are as they were."""
     config = write_config(tmp_path)
     async with broker_process(config) as broker:
         credentials = await register(config)
@@ -74,7 +76,9 @@ async def test_b37_c30_c49_kill_minus_9_forgets_nothing(tmp_path: Path) -> None:
         assert (await post(broker, token, "createSessions", [QUEUED]))["SuccessfulList"]
 
 
-async def test_b47_sigterm_ends_with_status_0(tmp_path: Path) -> None:
+@pytest.mark.covers("B47")
+async def test_sigterm_ends_with_status_0(tmp_path: Path) -> None:
+    """SIGTERM and SIGINT end the broker with status 0, idle connections or not."""
     for number in (signal.SIGTERM, signal.SIGINT):
         async with broker_process(write_config(tmp_path)) as broker:
             async with broker.client() as client:  # a connection kept alive does not hold the stop up
@@ -83,7 +87,9 @@ async def test_b47_sigterm_ends_with_status_0(tmp_path: Path) -> None:
     assert not (tmp_path / "broker" / "admin.sock").exists()
 
 
-async def test_b3_all_configuration_errors_at_once(tmp_path: Path) -> None:
+@pytest.mark.covers("B3")
+async def test_all_configuration_errors_at_once(tmp_path: Path) -> None:
+    """All errors of the configuration are printed together, with status 78 and nothing on standard output."""
     config = write_config(
         tmp_path, "enable-authorization = perhaps\nsession-screenshot-format = bmp\nfoo = 1\n"
     )
@@ -117,7 +123,9 @@ async def test_a_second_broker_in_one_working_path_is_refused(tmp_path: Path) ->
     assert "Traceback" not in errors
 
 
-async def test_b7_the_working_path_is_for_the_broker_alone(tmp_path: Path) -> None:
+@pytest.mark.covers("B7")
+async def test_the_working_path_is_for_the_broker_alone(tmp_path: Path) -> None:
+    """The working path is made with mode 0700; one that others can read is refused."""
     path = tmp_path / "a" / "b"
     prepare_working_path(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o700
@@ -143,7 +151,9 @@ async def test_the_database_of_a_newer_broker_is_left_alone(tmp_path: Path) -> N
 # ------------------------------------------------------------------ listeners
 
 
-async def test_b8_the_certificate_holds_for_every_name_and_the_chain_has_the_ca(tmp_path: Path) -> None:
+@pytest.mark.covers("B8")
+async def test_the_certificate_holds_for_every_name_and_the_chain_has_the_ca(tmp_path: Path) -> None:
+    """Both listeners' certificate verifies for host name, `localhost` and 127.0.0.1; TLS 1.1 is refused."""
     async with running_broker(tmp_path) as broker:
         for url in (broker.url, broker.agent_url):
             port = int(url.rpartition(":")[2])
@@ -163,7 +173,9 @@ async def test_b8_the_certificate_holds_for_every_name_and_the_chain_has_the_ca(
             await asyncio.open_connection("127.0.0.1", port, ssl=old, server_hostname="localhost")
 
 
-async def test_b44_health_on_both_ports_while_stopping(tmp_path: Path) -> None:
+@pytest.mark.covers("B44")
+async def test_health_on_both_ports_while_stopping(tmp_path: Path) -> None:
+    """`/health` answers 200 on both ports without a token, and 503 while the broker stops."""
     async with running_broker(tmp_path) as broker:
         for url in (broker.url, broker.agent_url):
             answer = await broker.client.get(f"{url}/health")
@@ -193,7 +205,9 @@ async def test_requests_under_way_are_answered_before_the_end(tmp_path: Path) ->
         writer.close()
 
 
-async def test_b12_no_secret_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.covers("B12")
+async def test_no_secret_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Passwords and tokens of clients and sessions do not appear in the log at any level."""
     caplog.set_level("DEBUG")
     async with running_broker(tmp_path) as broker, running_hosts(broker, B) as (host,):
         created = await broker.client.post("/createSessions", json=[QUEUED])
@@ -248,7 +262,9 @@ async def test_a_deep_working_path_still_has_its_socket(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ administration
 
 
-async def test_b13_b14_the_four_known_parsers_cut_the_credentials(tmp_path: Path) -> None:
+@pytest.mark.covers("B13", "B14")
+async def test_the_four_known_parsers_cut_the_credentials(tmp_path: Path) -> None:
+    """The client can be named by three options, and the credentials that are printed are good at once."""
     config = write_config(tmp_path)
     async with running_broker(tmp_path) as broker:
         for option in ("-cn", "--client-name", "--name"):
@@ -265,7 +281,9 @@ async def test_b13_b14_the_four_known_parsers_cut_the_credentials(tmp_path: Path
             assert broker.broker.tokens.clients.check(client_id, password)
 
 
-async def test_b15_b16_clients_are_listed_and_unregistered(tmp_path: Path) -> None:
+@pytest.mark.covers("B15", "B16")
+async def test_clients_are_listed_and_unregistered(tmp_path: Path) -> None:
+    """Clients are listed as JSON under a heading; an unregistered one stays listed and is refused."""
     config = write_config(tmp_path)
     async with running_broker(tmp_path) as broker:
         client_id, _ = await register(config, 'with "quotes"')
@@ -293,7 +311,9 @@ async def test_b15_b16_clients_are_listed_and_unregistered(tmp_path: Path) -> No
         assert (status, output, errors) == (1, "", 'error: an active API client named "test" exists\n')
 
 
-async def test_b24_no_broker_and_wrong_usage(tmp_path: Path) -> None:
+@pytest.mark.covers("B24")
+async def test_no_broker_and_wrong_usage(tmp_path: Path) -> None:
+    """Without a broker a command ends with 69 and prints nothing; wrong usage ends with 2."""
     config = write_config(tmp_path)
     status, output, errors = await broker_command("describe-api-clients", "--config", config)
     assert (status, output) == (69, "")
@@ -313,7 +333,9 @@ async def test_b24_no_broker_and_wrong_usage(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ store trouble
 
 
-async def test_b39_a_lost_database_refuses_changes_and_recovers(tmp_path: Path) -> None:
+@pytest.mark.covers("B39")
+async def test_a_lost_database_refuses_changes_and_recovers(tmp_path: Path) -> None:
+    """While the database is lost changes and `/health` get 503, reads are answered; it recovers by itself."""
     async with running_broker(tmp_path) as broker:
         assert (await broker.client.post("/createSessions", json=[QUEUED])).status_code == 200
         with contextlib.closing(sqlite3.connect(tmp_path / "broker" / "broker.db")) as greedy:

@@ -51,11 +51,13 @@ class Stand:
 
     Attributes:
         broker_lines: More lines of the broker's file.
+        agent_lines: More lines for `[agent]` of the agent's file.
         backend_lines: The `[backend]` of the agent's file and what follows it.
     """
 
     folder: Path
     broker_lines: str = ""
+    agent_lines: str = ""
     backend_lines: str = "[backend]\ntype = 'xvfb'\ngeometry = '800x600'\nminimum_uid = 0\n"
     log_level: str = "info"
     client_port: int = field(default_factory=free_port)
@@ -120,7 +122,7 @@ class Stand:
             f"broker_port = {self.agent_port}\nca_file = '{self.ca_file}'\n"
             f"init_folder = '{init}'\nautorun_folder = '{init}'\ntags_folder = '{self.folder / 'tags'}'\n"
             "broker_update_interval = 2\nmax_concurrent_sessions_per_user = 20\n"
-            f"[log]\ndirectory = '{self.folder}'\nlevel = '{self.log_level}'\n"
+            f"{self.agent_lines}[log]\ndirectory = '{self.folder}'\nlevel = '{self.log_level}'\n"
             f"[state]\ndirectory = '{self.folder / 'state'}'\n{self.backend_lines}",
         )
         self.agent = self._start("agent", "start", "--config", config)

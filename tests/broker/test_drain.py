@@ -1,0 +1,87 @@
+"""The broker stops: what was asked is answered, what is new is refused, agents are sent away last."""
+
+import asyncio
+import contextlib
+import ssl
+from pathlib import Path
+
+import httpx
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from broker_stub.channel_messages import Name
+from tests.broker.raw_agent import agent_token, create, raw_agent, session
+from tests.running import RunningBroker, running_broker
+
+PERMISSIONS = "W3Blcm1pc3Npb25zXQolb3duZXIlIGFsbG93IGJ1aWx0aW4K"
+
+
+async def asked_anew(broker: RunningBroker, url: str, path: str) -> httpx.Response:
+    """Ask on a connection of its own."""
+    headers = {"Authorization": f"Bearer {broker.broker.tokens.issue_access(broker.client_id)[0]}"}
+    async with httpx.AsyncClient(base_url=url, verify=broker.tls, trust_env=False) as client:
+        return await client.request("GET" if path == "/health" else "POST", path, headers=headers)
+
+
+@pytest.mark.covers("B44", "B47")
+async def test_a_request_that_waits_for_its_host_is_answered_before_the_broker_ends(
+    tmp_path: Path,
+) -> None:
+    """While the broker drains, a request under way still gets its host's answer.
+
+    New requests and new agents get 503, `/health` says so on both ports, and agents are
+    asked to come back only when nobody waits for them.
+    """
+    async with running_broker(tmp_path, ext_shutdown_grace_seconds=20) as broker:
+        spare_token = await agent_token(broker)
+        async with raw_agent(broker) as agent:
+            await agent.greet()
+            (session_id,) = await create(broker)
+            created = await agent.take_command()
+            await agent.finish(created, data={"session": session(session_id)})
+            await broker.until(lambda: broker.broker.registry.counts()["sessions_ready"])
+            item = {"SessionId": session_id, "Owner": "ana", "PermissionsFile": PERMISSIONS}
+            waiting = asyncio.create_task(broker.client.put("/sessionPermissions", json=[item]))
+            command = await agent.take_command()
+
+            stopping = asyncio.create_task(broker.broker.stop())
+            await broker.until(lambda: broker.broker.health().is_stopping)
+            for url in (broker.url, broker.agent_url):
+                answer = await asked_anew(broker, url, "/health")
+                assert (answer.status_code, answer.json()["reason"]) == (503, "the broker is stopping")
+            answer = await asked_anew(broker, broker.url, "/describeServers")
+            assert (answer.status_code, answer.json()) == (503, {"error": "Service unavailable"})
+            assert answer.headers["connection"] == "close"
+            with pytest.raises(InvalidStatus) as refused:
+                async with raw_agent(broker, spare_token):
+                    pass
+            assert refused.value.response.status_code == 503
+            assert not waiting.done()
+
+            await agent.finish(command)
+            assert (await waiting).json()["SuccessfulList"] == [{"SessionId": session_id}]
+            goodbye = (await agent.hear(Name.BROKER_GOODBYE)).body
+            assert goodbye["reason"] == "shutdown"
+            assert goodbye["reconnectAfterMs"] >= 1000
+            async with asyncio.timeout(20):
+                await stopping
+
+
+@pytest.mark.covers("B47")
+async def test_a_request_that_never_ends_does_not_hold_the_stop_up(
+    tmp_path: Path,
+) -> None:
+    """A client that does not finish its request cannot keep the broker longer than the grace time."""
+    async with running_broker(tmp_path, ext_shutdown_grace_seconds=1) as broker:
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", int(broker.url.rpartition(":")[2]), ssl=broker.tls
+        )
+        token, _ = broker.broker.tokens.issue_access(broker.client_id)
+        head = f"POST /createSessions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n"
+        writer.write(f"{head}Content-Length: 20\r\n\r\n[".encode())
+        await broker.until(lambda: broker.broker.requests_under_way)
+        async with asyncio.timeout(20):
+            await broker.broker.stop()
+        with contextlib.suppress(ConnectionError, ssl.SSLError):
+            assert b"200" not in await reader.read()
+        writer.close()
