@@ -7,7 +7,7 @@ import os
 import statistics
 import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ import pytest
 
 from broker_stub.broker.events import (
     Accepted,
-    AgentConnected,
     Rules,
     SaveSession,
     ServerReported,
@@ -28,11 +27,10 @@ from broker_stub.broker.server import requirement_facts
 from broker_stub.broker.store import Store
 from dcvtui.api.models import CreateSessionRequestData
 from dcvtui.api.requirements import parse
-from tests.broker.scene import report, server_block, tag_list
+from tests.bench.large_registry import NOW, fleet
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
-NOW = datetime(2026, 3, 30, 12, tzinfo=UTC)
 ROUNDS = 5
 
 
@@ -54,46 +52,6 @@ def alternated(
 
 def show(name: str, ratio: float, aim: str, detail: str) -> None:
     print(f"\n{name}: {ratio:.2f}x (aim {aim}); {detail}")
-
-
-def hello(registry: Registry, number: int, sessions: int = 0) -> None:
-    block = server_block(
-        hostname=f"host{number:05}",
-        tags=tag_list(
-            color=("red", "green", "blue")[number % 3],
-            rack=f"r{number // 20}",
-            size=str(number % 16),
-            dcv_max_virtual_sessions="20",
-            dcv_os_family="linux",
-        ),
-    )
-    block["host"]["cpuLoadAverage"]["oneMinute"] = number % 7 / 7
-    found = [
-        report(
-            f"x{number}-{index}",
-            f"user{(number * 7 + index) % 5000}",
-            creationTime="2026-03-30T10:00:00.000Z",
-        )
-        for index in range(sessions)
-    ]
-    said = {
-        "epoch": 1,
-        "instanceId": "i",
-        "machineFingerprint": f"m{number}",
-        "agentVersion": "1",
-        "capabilities": ["virtual"],
-        "server": block,
-        "sessions": found,
-        "updateIntervalSeconds": 30,
-    }
-    registry.handle(AgentConnected(f"srv-{number:05}", f"c{number}", said), NOW)
-
-
-def fleet(servers: int, sessions_each: int = 0) -> Registry:
-    registry = Registry(Rules())
-    for number in range(servers):
-        hello(registry, number, sessions_each)
-    return registry
 
 
 def test_f1_a_page_is_a_join() -> None:
