@@ -30,6 +30,7 @@ from broker_stub.broker.events import (
 )
 from broker_stub.broker.listing import Listing
 from broker_stub.broker.placement import Placement, Queue
+from broker_stub.broker.requirement_facts import requirement_facts
 from broker_stub.broker.server import (
     ServerRecord,
     lasting_block,
@@ -254,7 +255,7 @@ class Fleet:
         if server.brief_json is not None:  # else no part was put together with it
             for record in server.sessions.values():
                 record.part = None
-        server.brief_json = server.part = server.facts = None
+        server.brief_json = server.part = None
         self.changes.note(Changed(False, server.id))
         self.placement.touch(server)
         if save:
@@ -262,9 +263,10 @@ class Fleet:
 
     def touch_metrics(self, server: ServerRecord) -> None:
         """Note that only metrics changed: the JSON of sessions stays as it is."""
-        server.part = server.facts = None
+        server.part = None
+        server.are_metrics_new = True
         self.changes.note(Changed(False, server.id))
-        self.placement.touch(server)
+        self.placement.touch_load(server)
 
     def set_block(self, server: ServerRecord, block: dict[str, Any]) -> None:
         """Give a server a new block of facts, and its tags to the index."""
@@ -277,7 +279,9 @@ class Fleet:
             for tag in tags.items() - server.tags.items():
                 for record in server.sessions.values():
                     self.sessions_by_tag[tag].add(record.order_key, record)
-        server.block, server.tags = block, tags
+        server.block, server.tags, server.facts = block, tags, None
+        # Now, not when placement first asks: those of a whole fleet would hold everybody up.
+        requirement_facts(server)
         if is_lasting_changed:  # sessions show the name of their server
             for key in server.sessions:
                 self.changes.note(Changed(True, key))

@@ -10,6 +10,7 @@ import logging
 import unicodedata
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -204,7 +205,8 @@ class HttpApi:
                     return str(ip_address(part.strip()))
                 except ValueError:
                     continue
-        return request.client.host if request.client else ""
+        client = request.scope.get("client")
+        return str(client[0]) if client else ""
 
     async def _authorize(self, request: Request) -> None:
         header = request.headers.get("authorization")
@@ -267,14 +269,9 @@ class HttpApi:
 
     def _object(self, model: type[WireModel], operation: Callable[[Any], Awaitable[bytes]]) -> Endpoint:
         async def endpoint(request: Request) -> Response:
-            raw = _parsed(await _body(request), empty={})
-            if raw is None:
-                raw = {}
-            if not isinstance(raw, dict):
-                raise RequestError("Request body must be a JSON object")
-            read = read_request(model, raw)
-            _check_describe(read)
-            return _json(await operation(read))
+            body = await _body(request)
+            read = _remembered if len(body) <= _REMEMBERED_BYTES else _read_object
+            return _json(await operation(read(model, body)))
 
         return endpoint
 
@@ -296,8 +293,25 @@ class HttpApi:
         return endpoint
 
 
+class JsonAnswer(Response):
+    """JSON that is encoded already. Made for every answer, so it does only what these need.
+
+    Args:
+        content: The body.
+    """
+
+    def __init__(self, content: bytes) -> None:
+        self.status_code = 200
+        self.background = None
+        self.body = content
+        self.raw_headers = [
+            (b"content-length", str(len(content)).encode()),
+            (b"content-type", b"application/json"),
+        ]
+
+
 def _json(content: bytes) -> Response:
-    return Response(content, media_type="application/json")
+    return JsonAnswer(content)
 
 
 def _sendable(text: str) -> str:
@@ -318,7 +332,12 @@ def _decoded(part: str) -> str | None:
 async def _body(request: Request) -> bytes:
     pieces: list[bytes] = []
     size = 0
-    async for piece in request.stream():
+    is_more = True
+    while is_more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        piece, is_more = message.get("body", b""), message.get("more_body", False)
         size += len(piece)
         if size <= MOST_BODY_BYTES:
             pieces.append(piece)
@@ -337,7 +356,7 @@ def _parsed(body: bytes, empty: Any) -> Any:
         return empty
     try:
         text = body.decode("utf-8")
-        raw = json.loads(text, parse_constant=_no_constant)
+        raw = _DECODER.decode(text)
         if "\\ud" in text.lower():
             # Half a surrogate pair is JSON but no text: it could never be sent back.
             json.dumps(raw, ensure_ascii=False).encode()
@@ -348,8 +367,27 @@ def _parsed(body: bytes, empty: Any) -> Any:
     return raw
 
 
+def _read_object(model: type[WireModel], body: bytes) -> WireModel:
+    raw = _parsed(body, empty={})
+    if raw is None:
+        raw = {}
+    if not isinstance(raw, dict):
+        raise RequestError("Request body must be a JSON object")
+    read = read_request(model, raw)
+    _check_describe(read)
+    return read
+
+
+# Who watches a fleet asks the same again and again. What was read is for reading only.
+_REMEMBERED_BYTES = 2048
+_remembered = lru_cache(maxsize=1024)(_read_object)
+
+
 def _no_constant(name: str) -> Any:
     raise ValueError(name)
+
+
+_DECODER = json.JSONDecoder(parse_constant=_no_constant)  # making one costs as much as reading a request
 
 
 def _item(model: type[WireModel], number: int, raw: Any) -> WireModel:

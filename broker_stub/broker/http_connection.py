@@ -94,6 +94,9 @@ class HttpConnection(HttpToolsProtocol):
         self._end_deadline()
         super().handle_websocket_upgrade()
         channel = self.transport.get_protocol()
+        if channel is not self:
+            # It and this connection hold each other, and the transport with its buffers, for good.
+            del self.parser
         # It reads the head again with limits of its own, and waits in silence when they are exceeded.
         if not getattr(channel, "handshake_initiated", True):
             self.send_400_response("Invalid upgrade request received.")

@@ -12,6 +12,8 @@ import json
 
 _MAC_BYTES = 16
 _LONGEST = 1024
+_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 class PageTokens:
@@ -31,7 +33,7 @@ class PageTokens:
             operation: The operation whose pages it continues; others do not accept it.
             key: The key of the last entity on the page.
         """
-        payload = json.dumps(key, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass")
+        payload = _ENCODER.encode(key).encode("utf-8", "surrogatepass")
         return _encode(self._mac(operation, payload) + payload)
 
     def read(self, operation: str, token: str) -> tuple[str, ...] | None:
@@ -54,4 +56,4 @@ class PageTokens:
 
 
 def _encode(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+    return binascii.b2a_base64(content, newline=False).translate(_URL_SAFE).rstrip(b"=").decode()

@@ -14,13 +14,13 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from broker_stub.broker.requirement_facts import METRIC_KEYS, requirement_facts
 from broker_stub.broker.server import (
     MAX_SESSIONS_PER_USER_TAG,
     MAX_VIRTUAL_SESSIONS_TAG,
     Rank,
     ServerRecord,
     Standing,
-    requirement_facts,
     unavailability,
 )
 from broker_stub.broker.session import SessionRecord
@@ -52,13 +52,18 @@ def standing_of(server: ServerRecord) -> Standing:
     """What the server can take at the moment, apart from requirements and owners (API, 8.1)."""
     if server.standing is None:
         is_open = server.channel_id is not None and unavailability(server) is None
-        rank = (server.session_count, server.load_per_cpu, server.id, server.rank_version)
         server.standing = Standing(
-            rank,
             is_open and not server.session_count and server.offers(SessionType.CONSOLE),
             is_open and _takes_virtual(server) and server.offers(SessionType.VIRTUAL),
         )
     return server.standing
+
+
+def _rank(server: ServerRecord, standing: Standing) -> Rank:
+    if standing.rank is None:
+        sessions = server.console_count + server.virtual_count
+        standing.rank = (sessions, server.load_per_cpu, server.id, server.rank_version)
+    return standing.rank
 
 
 def _takes_virtual(server: ServerRecord) -> bool:
@@ -69,7 +74,9 @@ def _takes_virtual(server: ServerRecord) -> bool:
 
 def _fitting(servers: Iterable[ServerRecord], question: Question) -> Iterator[Rank]:
     """The ranks of those that can take one more session of this kind, whoever owns it."""
-    matches = parse(question.requirements).matches if question.requirements else None
+    requirements = parse(question.requirements) if question.requirements else None
+    # Metrics are read anew where they matter; of most requests they decide nothing.
+    looks_at_metrics = requirements is not None and not METRIC_KEYS.isdisjoint(requirements.keys())
     is_console = question.type == SessionType.CONSOLE
     for server in servers:
         standing = server.standing or standing_of(server)
@@ -77,8 +84,11 @@ def _fitting(servers: Iterable[ServerRecord], question: Question) -> Iterator[Ra
             continue
         if question.is_windows_only and server.os_family != "windows":
             continue
-        if matches is None or matches(server.facts or requirement_facts(server)):
-            yield standing.rank
+        if requirements is not None:
+            facts = None if looks_at_metrics else server.facts
+            if not requirements.matches(facts or requirement_facts(server)):
+                continue
+        yield standing.rank or _rank(server, standing)
 
 
 def owner_has_place(server: ServerRecord, question: Question, owner: str) -> bool:
@@ -144,8 +154,17 @@ class Placement:
 
     def touch(self, server: ServerRecord) -> None:
         """Note that something placement looks at has changed, or that the server is new or gone."""
-        server.rank_version += 1
         server.standing = None
+        self._note(server)
+
+    def touch_load(self, server: ServerRecord) -> None:
+        """Note that only metrics changed: what the server can take stays as it is."""
+        if server.standing is not None:
+            server.standing.rank = None
+        self._note(server)
+
+    def _note(self, server: ServerRecord) -> None:
+        server.rank_version += 1
         for candidates in self._candidates.values():
             candidates.changed.add(server.id)
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import json
 import logging
 import os
@@ -10,6 +9,7 @@ import signal
 import socket
 from collections.abc import Callable
 
+from broker_stub.broker.garbage import keep_collections_short
 from broker_stub.broker.listeners import ListenError
 from broker_stub.broker.service import Broker
 from broker_stub.broker.settings import Settings
@@ -63,7 +63,7 @@ async def _run(settings: Settings, ready_fd: int | None, reread: Callable[[], Lo
         logger.error("%s", error)  # noqa: TRY400  the sentence is all there is to say
         return _EXIT_FAILED
     loop.add_signal_handler(signal.SIGHUP, _reload, broker)
-    gc.freeze()  # what was loaded stays: no collection need look at it again
+    sparing = asyncio.create_task(keep_collections_short())
     logger.info(
         "Ready: clients at %s, agents at %s, CA %s.", broker.client_url, broker.agent_url, broker.ca_file
     )
@@ -74,6 +74,7 @@ async def _run(settings: Settings, ready_fd: int | None, reread: Callable[[], Lo
     logger.info("Stopping.")
     _tell_systemd("STOPPING=1")
     await broker.stop()
+    sparing.cancel()
     return status
 
 

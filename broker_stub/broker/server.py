@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from broker_stub.broker.session import SessionRecord, encode
-from dcvtui.api.requirements import Fact, facts_of
+from dcvtui.api.server_facts import Fact
 from dcvtui.api.states import Availability, SessionType, UnavailabilityReason
 
 MAX_VIRTUAL_SESSIONS_TAG = "dcv:max-virtual-sessions"
@@ -33,13 +33,14 @@ Rank = tuple[int, float, str, int]
 """Sessions, load by processor, id: what placement goes by; and the version it was taken at."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Standing:
     """What placement looks at first; kept until something of it changes."""
 
-    rank: Rank
     takes_console: bool
     takes_virtual: bool
+    rank: Rank | None = None
+    """`None`: to be made; it changes with every report of the load."""
 
 
 @dataclass(slots=True)
@@ -96,6 +97,8 @@ class ServerRecord:
     """JSON with the host, as pages of servers hold it; `None`: to be encoded."""
     facts: dict[str, Fact] | None = None
     """What requirements look at; `None`: to be collected."""
+    are_metrics_new: bool = False
+    """The metrics among the facts are older than those in the block."""
 
     @property
     def os_family(self) -> str:
@@ -240,13 +243,6 @@ def server_part(server: ServerRecord) -> bytes:
     if server.part is None:
         server.part = b'%b,"Host":%b}' % (brief_json(server)[:-1], encode(host_wire(server)))
     return server.part
-
-
-def requirement_facts(server: ServerRecord) -> dict[str, Fact]:
-    """What the requirements language sees of the server; kept until it changes."""
-    if server.facts is None:
-        server.facts = dict(facts_of(server_wire(server) | {"Host": host_wire(server)}))
-    return server.facts
 
 
 # ------------------------------------------------------------------ rows

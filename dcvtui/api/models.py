@@ -11,6 +11,7 @@ hot paths, see `dcvtui.fleet`.
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Annotated, Any, Self, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr, ValidationError
@@ -109,12 +110,13 @@ _ANSWER_ALIASES = {
 }
 
 
-def _canonical_names(model: type[WireModel]) -> dict[str, str]:
+@cache
+def _canonical_names(model: type[WireModel]) -> Mapping[str, str]:
     return {_fold(name): name for name in model.wire_names().values()}
 
 
 def _canonical_tree(model: type[WireModel], raw: Mapping[str, Any]) -> dict[str, Any]:
-    names = _ANSWER_ALIASES | _canonical_names(model)
+    names = {**_ANSWER_ALIASES, **_canonical_names(model)}
     children = {
         field.alias: child
         for field in model.model_fields.values()

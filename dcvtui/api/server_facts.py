@@ -116,7 +116,7 @@ def facts_of(server: Mapping[str, Any]) -> dict[str, Fact]:
         value: Any = server
         for name in path:
             value = value.get(name) if isinstance(value, Mapping) else None
-        fact = _number_fact(value) if is_number else _text_fact(value)
+        fact = number_fact(value) if is_number else text_fact(value)
         if fact is not None:
             facts[key] = fact
     for tag in server.get("Tags") or ():
@@ -125,7 +125,8 @@ def facts_of(server: Mapping[str, Any]) -> dict[str, Fact]:
     return facts
 
 
-def _number_fact(value: Any) -> int | Decimal | None:
+def number_fact(value: Any) -> int | Decimal | None:
+    """A number of the wire as a fact; a number in a text counts too, and a truth value is none."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int):
@@ -135,7 +136,8 @@ def _number_fact(value: Any) -> int | Decimal | None:
     return number_in(value) if isinstance(value, str) else None
 
 
-def _text_fact(value: Any) -> str | None:
+def text_fact(value: Any) -> str | None:
+    """A text of the wire as a fact; some brokers and agents write numbers where texts belong."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value if isinstance(value, str) else None

@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from broker_stub.agent.process import loop_factory
 from broker_stub.broker.coordinator import Coordinator, utc_now
 from broker_stub.broker.events import ServerReported, SessionsReported
+from broker_stub.broker.garbage import keep_collections_short
 from broker_stub.broker.http_api import HttpApi
 from broker_stub.broker.listeners import Listener, open_socket
 from broker_stub.broker.registry import Registry
@@ -163,7 +164,8 @@ async def main(folder: str, servers: int, sessions_each: int, *, is_lively: bool
         "plain_url": await broker.open_beside(broker.client_app, is_tls=False),
         "free_url": await broker.open_beside(without_token, is_tls=True),
     }
-    tasks = [asyncio.create_task(broker.heartbeat.beat())]
+    sparing = keep_collections_short(arrived_s=1)
+    tasks = [asyncio.create_task(broker.heartbeat.beat()), asyncio.create_task(sparing)]
     if is_lively:
         tasks.append(asyncio.create_task(live(broker.coordinator, servers, sessions_each)))
     sys.stdout.write(json.dumps(notice) + "\n")

@@ -23,7 +23,7 @@ from broker_stub.broker.events import (
 )
 from broker_stub.broker.placement import Question
 from broker_stub.broker.registry import Registry
-from broker_stub.broker.server import requirement_facts
+from broker_stub.broker.requirement_facts import requirement_facts
 from broker_stub.broker.store import Store
 from dcvtui.api.models import CreateSessionRequestData
 from dcvtui.api.requirements import parse

@@ -6,6 +6,7 @@
 import json
 from collections.abc import Iterable
 from copy import deepcopy
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -37,9 +38,17 @@ from broker_stub.broker.events import (
     SessionsReported,
     Stored,
 )
+from broker_stub.broker.placement import standing_of
 from broker_stub.broker.registry import Registry
-from broker_stub.broker.server import MAX_SESSIONS_PER_USER_TAG, MAX_VIRTUAL_SESSIONS_TAG, server_row
-from broker_stub.broker.session import SessionRecord, session_row
+from broker_stub.broker.requirement_facts import requirement_facts
+from broker_stub.broker.server import (
+    MAX_SESSIONS_PER_USER_TAG,
+    MAX_VIRTUAL_SESSIONS_TAG,
+    brief_json,
+    server_part,
+    server_row,
+)
+from broker_stub.broker.session import SessionRecord, session_part, session_row
 from dcvtui.api.models import CreateSessionRequestData, Server, WireModel, read_request
 from dcvtui.api.models import Session as WireSession
 
@@ -300,6 +309,7 @@ class Scene:
         _check_counts(sessions, servers)
         self._check_disk()
         self._check_indexes(sessions)
+        self._check_kept()
 
     def _all_servers(self) -> list[dict[str, Any]]:
         return [json.loads(part) for part in self.registry.describe_servers(None, 1000).parts]
@@ -323,6 +333,27 @@ class Scene:
             stored, row = dict(self.disk.commands[key]), command.to_row()
             assert stored.pop("deadlineAt") <= row.pop("deadlineAt")  # a restart grants some more time
             assert stored == row
+
+    def _check_kept(self) -> None:
+        """What is made once and kept is what would be made now."""
+        fleet = self.registry._fleet
+        for server in fleet.servers.values():
+            fresh = replace(server, brief_json=None, part=None, facts=None, standing=None)
+            assert server_part(server) == server_part(fresh)
+            assert requirement_facts(server) == requirement_facts(fresh)
+            if server.standing is not None:
+                made = standing_of(fresh)
+                assert (server.standing.takes_console, server.standing.takes_virtual) == (
+                    made.takes_console,
+                    made.takes_virtual,
+                )
+                rank = server.standing.rank
+                assert rank is None or rank == (server.session_count, server.load_per_cpu, server.id, rank[3])
+        for record in fleet.sessions.values():
+            fresh_record = replace(record, own_json=None, part=None)
+            shown = fleet.servers[record.server_id] if record.server_id else None
+            brief = brief_json(replace(shown, brief_json=None)) if shown else None
+            assert self.registry.session_json(record) == session_part(fresh_record, brief)
 
     def _check_indexes(self, sessions: list[dict[str, Any]]) -> None:
         keys = [_key(session) for session in sessions]
