@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from dcvtui.config import Connection, Credentials, check_url, is_same_origin
 from dcvtui.errors import NotAuthorized, Refused
@@ -82,7 +82,9 @@ class BrokerClient:
         self._exchange = Exchange(self.url, trust, **options)
         self._token_exchange = self._exchange
         if credentials and credentials.token_url and not is_same_origin(credentials.token_url, self.url):
-            self._token_exchange = Exchange(credentials.token_url, trust, who="token server", **options)
+            is_same_host = urlsplit(credentials.token_url).hostname == urlsplit(self.url).hostname
+            shown_there = trust if is_same_host else trust.elsewhere
+            self._token_exchange = Exchange(credentials.token_url, shown_there, who="token server", **options)
         self._tokens = Tokens(self._token_exchange, self.url, credentials, now)
         self._now = now
         self._date: tuple[datetime, float] | None = None

@@ -239,6 +239,14 @@ class Exchange:
         offered = await offered_certificate(parts.host, parts.port or 443)
         fingerprint = offered.fingerprint if offered else ""
         shown = f" It shows {fingerprint}." if fingerprint else ""
+        if self._who != "broker":
+            # A pin is the broker's: to offer one for another address would shut the broker out.
+            return NotTrusted(
+                f"The certificate of the {self._who} {self._url} is not trusted: "
+                f"{visible(reason).rstrip('.')}.{shown} Nothing was sent. Put its CA into the file of "
+                "--ca-bundle, beside the broker's, or into the system's.",
+                reason=reason,
+            )
         return NotTrusted(
             f"The certificate of {self._url} is not trusted: {visible(reason).rstrip('.')}.{shown} "
             f"Nothing was sent. If this is your {self._who}, name its CA file with --ca-bundle FILE, or "

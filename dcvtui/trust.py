@@ -7,7 +7,7 @@ the TLS library is loaded by the functions that need it.
 
 import asyncio
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,12 +31,23 @@ class Trust:
         ca_pem: the same as text, for a CA that was accepted and is in no file yet.
         fingerprint: `SHA256:AB:…`; equality with the broker's certificate replaces chain and name.
         is_verified: False takes any certificate; only for people who asked for that by name.
+        with_system: the system's CAs count too, beside the CA given.
     """
 
     ca_file: Path | None = None
     ca_pem: str | None = field(default=None, repr=False)
     fingerprint: str | None = None
     is_verified: bool = True
+    with_system: bool = False
+
+    @property
+    def elsewhere(self) -> "Trust":
+        """What another address than the broker's may show, such as that of a token server.
+
+        A broker's pin says nothing about others, and a CA that a broker made for itself signs no
+        certificate of a public service.
+        """
+        return replace(self, fingerprint=None, with_system=True)
 
     @property
     def in_words(self) -> str:
@@ -156,6 +167,8 @@ def ssl_context(trust: Trust) -> "ssl.SSLContext":
     # default; and the file may hold the broker's own certificate instead of a CA.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if trust.with_system:
+        context.load_default_certs()
     return context
 
 

@@ -55,8 +55,8 @@ class _Client(ClientMixin):  # type: ignore[misc]  # authlib has no types
     def check_grant_type(self, grant_type: str) -> bool:
         return grant_type == "client_credentials"
 
-    def get_allowed_scope(self, scope: str) -> str:
-        return scope
+    def get_allowed_scope(self, scope: str | None) -> str:
+        return scope or ""
 
 
 class _Request(OAuth2Request):  # type: ignore[misc]  # authlib has no types
@@ -126,6 +126,7 @@ class Authorization:
         claims: More claims of its tokens.
         lifetime_s: Seconds that its tokens live.
         fetches: How often its keys were asked for.
+        token_requests: How often a token was asked for.
     """
 
     url: str
@@ -135,6 +136,7 @@ class Authorization:
     audience: str = "dcv-session-manager"
     lifetime_s: int = 600
     fetches: int = 0
+    token_requests: int = 0
     is_down: bool = False
 
     @property
@@ -165,14 +167,16 @@ class Authorization:
 
 
 @contextlib.asynccontextmanager
-async def authorization_server(ca: ClientCa, algorithm: str = "RS256") -> AsyncIterator[Authorization]:
-    """Run a server inside the block, with a certificate of the CA."""
+async def authorization_server(
+    ca: ClientCa, algorithm: str = "RS256", host: str = "127.0.0.1"
+) -> AsyncIterator[Authorization]:
+    """Run a server inside the block, with a certificate of the CA for that host."""
     listening = open_socket("127.0.0.1", 0)
     port = listening.getsockname()[1]
-    running = Authorization(f"https://127.0.0.1:{port}", algorithm)
+    running = Authorization(f"https://{host}:{port}", algorithm)
     running.rotate()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(ca.issue(f"server-{port}", "127.0.0.1"))
+    context.load_cert_chain(ca.issue(f"server-{port}", host))
     listener = Listener.for_tls(_app(lambda: running), context, grace_s=1)
     task = asyncio.create_task(listener.serve(sockets=[listening]))
     await listener.up.wait()
@@ -185,6 +189,7 @@ async def authorization_server(ca: ClientCa, algorithm: str = "RS256") -> AsyncI
 
 def _app(running: Callable[[], Authorization]) -> Starlette:
     async def token(request: Request) -> Response:
+        running().token_requests += 1
         server = _Server()
         server.register_grant(ClientCredentialsGrant)
         server.register_token_generator("default", _Generator(running()))

@@ -35,7 +35,7 @@ class ClientCa:
         return cls(file, key, certificate)
 
     def issue(self, name: str, address: str | None = None) -> Path:
-        """A file with a certificate and its key; a server's states its address."""
+        """A file with a certificate and its key; a server's states its name or address."""
         key = ec.generate_private_key(ec.SECP256R1())
         issuer = self._certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
         certificate = _signed(name, key, str(issuer), self._key, is_ca=False, address=address)
@@ -77,6 +77,12 @@ def _signed(
         .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
     )
     if address is not None:
-        stated = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(address))])
-        builder = builder.add_extension(stated, critical=False)
+        builder = builder.add_extension(x509.SubjectAlternativeName([_general(address)]), critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _general(address: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(address))
+    except ValueError:
+        return x509.DNSName(address)
