@@ -66,7 +66,7 @@ def open_console(given: Given, looks_like: Looks, notice: str = "", also: Sequen
         if not error.is_first_run:
             raise
         return _ask_for_broker(given, looks_like, error)
-    options = console_options(looks_like, notice)
+    options = console_options(looks_like, notice, keeps_state=True)
     from dcvtui.config import Files  # noqa: PLC0415  `--help` does without
     from dcvtui.known_brokers import known_brokers  # noqa: PLC0415  as above
     from dcvtui.trust import ssl_context  # noqa: PLC0415  as above
@@ -112,8 +112,13 @@ def _open_demo(looks_like: Looks) -> int:
     return int(demo.main(line, prog_name="dcvtui demo", standalone_mode=False) or 0)
 
 
-def console_options(looks_like: Looks, notice: str = "") -> "ConsoleOptions":
+def console_options(looks_like: Looks, notice: str = "", *, keeps_state: bool = False) -> "ConsoleOptions":
     """What the console is opened with; the terminal is asked while the screen's libraries load.
+
+    Args:
+        looks_like: the options of the command line.
+        notice: what is said at first.
+        keeps_state: what is known about sessions outlives the console; not for a broker that does not.
 
     Raises:
         ConfigError: there is no such theme.
@@ -124,6 +129,8 @@ def console_options(looks_like: Looks, notice: str = "") -> "ConsoleOptions":
             from dcvtui.probe import Probe  # noqa: PLC0415  there is no such terminal elsewhere
 
             probe = stack.enter_context(Probe(sys.stdin.fileno(), sys.stderr.fileno()))
+        import platformdirs  # noqa: PLC0415  as above
+
         from dcvtui.terminal import Images  # noqa: PLC0415  as above
         from dcvtui.tui.app import ConsoleOptions  # noqa: PLC0415  as above
         from dcvtui.tui.themes import theme_named  # noqa: PLC0415  as above
@@ -132,6 +139,7 @@ def console_options(looks_like: Looks, notice: str = "") -> "ConsoleOptions":
             theme=theme_named(looks_like.theme),
             ascii_only=looks_like.only_ascii or None,
             notice=notice,
+            state_folder=platformdirs.user_state_path("dcvtui") if keeps_state else None,
             images=Images(looks_like.images),
             answers=probe.answers() if probe else None,
         )

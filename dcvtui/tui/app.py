@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from rich.text import Text
@@ -27,6 +28,7 @@ from dcvtui.config import Connection
 from dcvtui.fleet import Key
 from dcvtui.known_brokers import KnownBroker
 from dcvtui.polling import LinkState, Pace, Update
+from dcvtui.private_files import file_stem
 from dcvtui.terminal import Answers, CopyError, Images, Terminal, copy_text, from_environment
 from dcvtui.tui.brokers import Broker, Brokers
 from dcvtui.tui.console_screen import ConsoleScreen
@@ -67,6 +69,7 @@ class ConsoleOptions:
         pace: how often the broker is asked.
         notice: what is said at the foot at first, until a key is pressed.
         follows_changes: listen to what the broker tells by itself, where it does.
+        state_folder: where is kept what outlives the console; None keeps nothing.
         images: how pictures are to be drawn.
         answers: what the terminal said when it was asked; None if it was not.
     """
@@ -76,6 +79,7 @@ class ConsoleOptions:
     pace: Pace = field(default_factory=Pace)
     notice: str = ""
     follows_changes: bool = True
+    state_folder: Path | None = None
     images: Images = Images.AUTO
     answers: Answers | None = None
 
@@ -306,7 +310,14 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         return broker.flows
 
     def _make_flows(self, broker: Broker, client: "BrokerClient") -> "Flows":
-        from dcvtui.tui.flows import Flows, Surroundings  # noqa: PLC0415  loaded after the first rows
+        from dcvtui.sent_permissions import SentPermissions  # noqa: PLC0415  loaded after the first rows
+        from dcvtui.tui.flows import Flows, Surroundings  # noqa: PLC0415  as above
+
+        name = broker.connection.name
+        folder = self._options.state_folder
+        sent = SentPermissions(folder / f"permissions-{file_stem(name)}.json" if folder else None)
+        if self._watch.is_complete:
+            sent.keep_only({session.id for session in self._watch.of_profile(name).sessions.values()})
         from dcvtui.viewer import Viewer, find_viewer  # noqa: PLC0415  as above
 
         viewer = find_viewer(os.environ)
@@ -324,8 +335,9 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
                 finished=self._finished,
                 now=self.broker_now,
                 open_viewer=Viewer(viewer, os.environ).open if viewer else None,
-                where=lambda: f" on {broker.connection.name}" if len(self._brokers) > 1 else "",
+                where=lambda: f" on {name}" if len(self._brokers) > 1 else "",
             ),
+            sent=sent,
         )
 
     def _stale_time(self, profile: str) -> str:
@@ -338,6 +350,8 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         done = [key for key, result in results if result.outcome == "done"]
         if done and verb in ("open", "close", "drain"):
             self._undoable.append((verb, lambda: self._undo_servers(verb, done)))
+        if done and verb == "permissions":
+            self._undoable.append((verb, lambda: self._undo_permissions(done)))
         self._console.take_items()
         self._brokers.look_for([key for key, _ in results], are_sessions=verb in ("create", "delete"))
 
@@ -345,6 +359,11 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         servers = [self._watch.snapshot.servers[key] for key in keys if key in self._watch.snapshot.servers]
         if servers:
             self.run_worker(self._act("close" if verb == "open" else "open", servers), group="action")
+
+    def _undo_permissions(self, keys: "Sequence[Key]") -> None:
+        known = self._watch.snapshot.sessions
+        sessions = [known[key] for key in keys if key in known]
+        self.run_worker(self._act("undo_permissions", sessions), group="action")
 
     # ------------------------------------------------------------------ copying, quitting, small things
 

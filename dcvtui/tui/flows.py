@@ -6,28 +6,26 @@ application. Imported after the first paint: forms and dialogs are not needed
 before.
 """
 
-import base64
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from textual.screen import Screen
-
 from dcvtui import operations
-from dcvtui.api.permissions import DEFAULT_TEXT
 from dcvtui.config import Connection
 from dcvtui.connect import Route
 from dcvtui.errors import NotUnderstood, ProgramError
 from dcvtui.fleet import Key, ServerRecord, SessionRecord, Snapshot, session_wire
 from dcvtui.operations import Batch, ItemResult, Outcome
+from dcvtui.sent_permissions import SentPermissions
 from dcvtui.shots import NOTHING, Shot, read_shots
 from dcvtui.terminal import Drawing, Terminal
 from dcvtui.tui.connect_dialog import ConnectDialog, OpenViewer
 from dcvtui.tui.dialogs import FORCE_CLOSE, FORCE_DELETE, ConfirmDialog, ResultDialog
-from dcvtui.tui.forms import CreateSessionForm, PermissionsEditor, SessionDraft
+from dcvtui.tui.forms import CreateSessionForm, SessionDraft
 from dcvtui.tui.panel import plural
+from dcvtui.tui.permissions_flow import Ask, PermissionsFlow
 from dcvtui.tui.screenshot_screen import ScreenshotScreen
 
 if TYPE_CHECKING:
@@ -46,13 +44,6 @@ class Named(Protocol):
     @property
     def name(self) -> str:
         """What people call it."""
-
-
-class Ask(Protocol):
-    """Opens a screen and waits for what it dismisses."""
-
-    def __call__(self, screen: Screen[ResultT], /) -> Awaitable[ResultT | None]:
-        """Wait for the operator."""
 
 
 @dataclass(slots=True)
@@ -89,22 +80,25 @@ class Surroundings:
 
 
 @dataclass(slots=True)
-class Sent:
-    """A permissions text that was sent from here, and when."""
-
-    text: str
-    time: datetime
-
-
-@dataclass(slots=True)
 class Flows:
     """The actions of one broker, and what they remember: drafts and permissions sent."""
 
     client: "BrokerClient"
     around: Surroundings
     draft: SessionDraft = field(default_factory=SessionDraft)
-    sent: dict[Key, Sent] = field(default_factory=dict)
+    sent: SentPermissions = field(default_factory=SentPermissions)
     batch: Batch | None = None
+    _permissions: PermissionsFlow = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Give the permissions what they need of all this."""
+
+        def update(items: Sequence[dict[str, str]], sessions: Sequence[SessionRecord]) -> Any:
+            return self._run("permissions", operations.update_permissions(self.client, items), sessions)
+
+        self._permissions = PermissionsFlow(
+            update, self.around.ask, self.around.say, self.around.now, self.sent
+        )
 
     def cancel(self) -> bool:
         """Stop after the request that is under way; False if nothing is."""
@@ -209,36 +203,11 @@ class Flows:
 
     async def permissions(self, sessions: Sequence[SessionRecord]) -> None:
         """Edit the permissions of sessions and send them."""
-        if not sessions:
-            return
-        known = [self.sent.get(session.key) for session in sessions]
-        texts = {sent.text if sent else None for sent in known}
-        first = known[0] if len(texts) == 1 else None
-        text = first.text if first else DEFAULT_TEXT
-        origin = f"sent by you {first.time.astimezone():%H:%M}" if first else None
+        await self._permissions.edit(sessions)
 
-        async def submit(text: str) -> list[ItemResult]:
-            return await self._send_permissions(sessions, text)
-
-        outcome = await self.around.ask(PermissionsEditor(sessions, text, origin, submit))
-        if outcome is None or not outcome.is_sent:
-            return
-        connected = sum(session.connections for session in sessions)
-        note = f" Clients connected now are not cut off: {connected} connected." if connected else ""
-        self.around.say(f"permissions: {len(outcome.results):,} sent.{note}")
-
-    async def _send_permissions(self, sessions: Sequence[SessionRecord], text: str) -> list[ItemResult]:
-        encoded = base64.b64encode(text.encode()).decode()
-        items = [
-            {"SessionId": session.id, "Owner": session.owner, "PermissionsFile": encoded}
-            for session in sessions
-        ]
-        batch = operations.update_permissions(self.client, items)
-        results = await self._run("permissions", batch, sessions)
-        for session, result in zip(sessions, results, strict=True):
-            if result.outcome is Outcome.DONE:
-                self.sent[session.key] = Sent(text, self.around.now())
-        return results
+    async def undo_permissions(self, sessions: Sequence[SessionRecord]) -> None:
+        """Send what was in force before, where that is known."""
+        await self._permissions.undo(sessions)
 
     async def screenshot(self, session: SessionRecord) -> None:
         """Show the screen of a session."""
@@ -278,7 +247,7 @@ class Flows:
                 folder=Path.home(),
                 scp_host=_this_host() if self.around.terminal.is_ssh else None,
                 open_viewer=self.around.open_viewer,
-                permissions=sent.text if (sent := self.sent.get(session.key)) else None,
+                permissions=sent.text if (sent := self.sent.last(session.id)) else None,
             )
         )
 

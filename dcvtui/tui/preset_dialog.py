@@ -1,6 +1,6 @@
 """Choosing a preset for a permissions file: whom it is for, and which."""
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from textual import on
 from textual.app import ComposeResult
@@ -13,6 +13,43 @@ from textual.widgets.option_list import Option
 from dcvtui.api.permissions import PRESETS
 from dcvtui.tui.form_fields import FormField, text_input
 from dcvtui.tui.panel import KeyLine, Panel, Words
+
+LOAD: Final = "load-file"
+SAVE: Final = "save-file"
+_FILES: Final = {LOAD: "Load a file…", SAVE: "Save to a file…"}
+
+
+class PersonDialog(ModalScreen[str | None]):
+    """Dismisses the name of somebody whose rights are to be seen."""
+
+    DEFAULT_CSS = """
+    PersonDialog { align: center middle; background: $background 70%; }
+    """
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter", "take", "show", id="person.show-person", key_display="enter", priority=True),
+        Binding("escape", "cancel", "cancel", id="person.cancel-person", key_display="esc"),
+    ]
+
+    def compose(self) -> ComposeResult:
+        """One field."""
+        yield Panel(
+            "Show somebody else",
+            FormField("Who", text_input("", "user, group:name or osgroup:name"), id="person"),
+            foot=KeyLine("person.show-person", "person.cancel-person"),
+        )
+
+    def on_mount(self) -> None:
+        """Type the name at once."""
+        self.set_focus(self.query_one(Input))
+
+    def action_take(self) -> None:
+        """Take what was typed, if anything."""
+        self.dismiss(self.query_one(Input).value.strip() or None)
+
+    def action_cancel(self) -> None:
+        """Show nobody else."""
+        self.dismiss(None)
 
 
 class PresetDialog(ModalScreen[tuple[str, str] | None]):
@@ -45,7 +82,11 @@ class PresetDialog(ModalScreen[tuple[str, str] | None]):
             "Preset",
             FormField("X is", text_input(self._suggested, "user, group:name or osgroup:name"), id="actor"),
             Words(id="said", classes="-failed", optional=True),
-            OptionList(*(Option(self._title(name), name) for name in PRESETS), compact=True),
+            OptionList(
+                *(Option(self._title(name), name) for name in PRESETS),
+                *(Option(title, name) for name, title in _FILES.items()),
+                compact=True,
+            ),
             foot=KeyLine("preset.apply-preset", "preset.next-preset", "preset.cancel-preset"),
         )
 
@@ -87,7 +128,10 @@ class PresetDialog(ModalScreen[tuple[str, str] | None]):
 
     def action_apply(self) -> None:
         """Take the preset, if it is known whom it is for."""
-        name = list(PRESETS)[self.query_one(OptionList).highlighted or 0]
+        name = [*PRESETS, *_FILES][self.query_one(OptionList).highlighted or 0]
+        if name in _FILES:
+            self.dismiss((name, ""))
+            return
         actor = self.query_one(Input).value.strip()
         if PRESETS[name].for_actor and not actor:
             self._say("For whom? A user, group:name or osgroup:name.")

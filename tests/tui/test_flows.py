@@ -74,7 +74,7 @@ async def test_permissions_are_sent_and_remembered(tmp_path: Path) -> None:
         await pilot.press("y")
         await see(pilot, "permissions: 1 sent.")
         await pilot.press("p")
-        await see(pilot, "sent by you", "bob allow display")
+        await see(pilot, "Sent by you", "bob allow display")
         texts = [
             server.permissions(session.id) or ""
             for server in fleet.fleet.servers

@@ -14,7 +14,8 @@ from dcvtui.operations import ItemResult, Outcome
 from dcvtui.tui.dialogs import ConfirmDialog
 from dcvtui.tui.forms import PermissionsEditor, PermissionsOutcome
 from dcvtui.tui.panel import Words
-from dcvtui.tui.permissions_editor import NOT_KNOWN, PermissionsText
+from dcvtui.tui.permissions_area import PermissionsText
+from dcvtui.tui.permissions_editor import NOT_KNOWN
 from dcvtui.tui.preset_dialog import PresetDialog
 from tests.tui.screens import assert_screen, screen_text
 

@@ -11,7 +11,7 @@ from textual.widgets import Input, TextArea
 from dcvtui.api.text import visible
 from dcvtui.tui.form_fields import text_input
 from dcvtui.tui.frame import LineInput
-from dcvtui.tui.permissions_editor import PermissionsText
+from dcvtui.tui.permissions_area import PermissionsText
 from tests.tui.screens import screen_text
 
 EVIL = "a\x1b[31mb\x9bc\u202ed"
