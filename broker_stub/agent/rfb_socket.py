@@ -48,9 +48,14 @@ async def connect(path: Path, server: Process) -> tuple[asyncio.StreamReader, as
         raise
 
 
-def _check_peer(link: socket.socket, server: Process) -> None:
+def peer_of(link: socket.socket) -> Process | None:
+    """The process that listens at the other end of a connection, `None` if it is gone."""
     told = link.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
-    if processes.find(_CREDENTIALS.unpack(told)[0]) != server:
+    return processes.find(_CREDENTIALS.unpack(told)[0])
+
+
+def _check_peer(link: socket.socket, server: Process) -> None:
+    if peer_of(link) != server:
         raise NotTheServer("The socket does not belong to the session's X server")
 
 

@@ -160,7 +160,11 @@ class BackendSection(Section):
     type: Literal["auto", "dcv", "xvfb", "xvnc", "simulated"] = "auto"
     """`auto` takes what is installed."""
     console: Literal["auto"] | bool = "auto"
-    """Whether console sessions are offered."""
+    """Whether console sessions are offered; on X hosts only where the next two keys name a display."""
+    console_display: str | None = Field(default=None, pattern="^:[0-9]{1,5}$")
+    """The X display on this host's own screen, such as `:0`."""
+    console_authority: AbsolutePath | None = None
+    """X authority file with its cookie; pictures are taken as the owner of this file."""
     session_user_mode: Literal["auto", "setuid", "same"] = "auto"
     """Whether sessions run as their owners or all as the agent's user."""
     geometry: Annotated[tuple[int, int], BeforeValidator(_geometry)] = (1280, 720)

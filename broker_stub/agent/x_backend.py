@@ -1,8 +1,8 @@
 """Real sessions without DCV: an X server with a program in it for each, owned by the session's user.
 
 Sessions are processes of their own that outlive the agent; state files let the
-next agent find them again. Virtual sessions only: there is no running display
-to share. People connect to those on Xvnc, through the host's entrance.
+next agent find them again. People connect to those on Xvnc, through the host's
+entrance. A host with a display on its screen can offer that one as its console.
 """
 
 import asyncio
@@ -30,6 +30,7 @@ from broker_stub.agent.processes import Children
 from broker_stub.agent.screenshots import Screen, ScreenGrabber, monitors_of
 from broker_stub.agent.session_permissions import check as check_permissions
 from broker_stub.agent.x_clients import XClients
+from broker_stub.agent.x_console import check_company, open_console
 from broker_stub.agent.x_layout import apply_layout
 from broker_stub.agent.x_programs import PROGRAMS
 from broker_stub.agent.x_session import (
@@ -63,7 +64,7 @@ class XBackend:
         self.changed = asyncio.Event()
         self._settings = settings
         self._sessions: dict[str, XSession] = {}
-        self._starting: set[str] = set()
+        self._starting: dict[str, SessionType] = {}
         self._endings: dict[str, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._children = Children()
@@ -90,10 +91,11 @@ class XBackend:
         return Probe(
             version=program.title,
             endpoints=(self._settings.endpoint,),
+            console_allowed=self._settings.console is not None,
             virtual_allowed=True,
             healthy=not reason,
             reason=reason,
-            capabilities=_CAPABILITIES,
+            capabilities=_CAPABILITIES | ({"console"} if self._settings.console else set()),
         )
 
     async def list(self) -> list[SessionInfo]:
@@ -108,22 +110,19 @@ class XBackend:
 
     async def create(self, spec: SessionSpec) -> SessionInfo:
         """See `Backend.create`."""
-        if spec.type is not SessionType.VIRTUAL:
-            raise BackendError(
-                Failure.TYPE_NOT_SUPPORTED,
-                "This host has no running display to share: it offers virtual sessions only",
-            )
         if not _SESSION_ID.fullmatch(spec.session_id):
             raise BackendError(Failure.DCV_COMMAND_FAILED, f"{spec.session_id!r} cannot be a session id here")
         if present := self._sessions.get(spec.session_id):
-            if present.owner == spec.owner:
+            if (present.owner, present.type) == (spec.owner, spec.type):
                 return present.info
             raise BackendError(
                 Failure.SESSION_ID_CONFLICT, f"The session exists already and belongs to {present.owner}"
             )
         if spec.session_id in self._starting or spec.session_id in self._endings:
             raise BackendError(Failure.SESSION_ID_CONFLICT, "A session of this id is just starting or ending")
-        self._starting.add(spec.session_id)
+        there = [session.type for session in self._sessions.values()]
+        check_company(spec.type, [*there, *self._starting.values()])
+        self._starting[spec.session_id] = spec.type
         try:
             return (await self._start(spec)).info
         except OSError as error:
@@ -131,7 +130,7 @@ class XBackend:
                 Failure.INTERNAL, f"The session could not be started: {error.strerror}"
             ) from error
         finally:
-            self._starting.discard(spec.session_id)
+            del self._starting[spec.session_id]
 
     async def close(self, session_id: str, force: bool) -> None:
         """See `Backend.close`."""
@@ -187,6 +186,10 @@ class XBackend:
             heads = read_layout(layout)
         except LayoutError as error:
             raise BackendError(Failure.DCV_COMMAND_FAILED, f"The layout cannot be set: {error}") from None
+        if session.type is SessionType.CONSOLE:
+            raise BackendError(
+                Failure.TYPE_NOT_SUPPORTED, "The layout of the host's own display is not ours to set"
+            )
         owner = await asyncio.to_thread(find_owner, session.owner, 0, self._settings.user_mode)
         variables = session_variables(owner, session.display, self._folder(session_id), session_id)
         largest = (session.width, session.height)
@@ -233,11 +236,9 @@ class XBackend:
                 self._end_in_background(folder, self._settings.grace_s)
 
     async def _start(self, spec: SessionSpec) -> XSession:
-        plan = await asyncio.to_thread(plan_start, spec, self._settings)
         folder = self._folder(spec.session_id)
         try:
-            session = await start_session(spec, plan, self._settings, folder, self._children)
-            session = await self._with_layout(session)
+            session = await self._new_session(spec, folder)
         except asyncio.CancelledError:
             # Nobody waits any more: what is half-made goes away behind the caller's back.
             self._end_in_background(folder, 0.0)
@@ -263,6 +264,14 @@ class XBackend:
         self._sessions[session.id] = session
         self._folder(session.id).write(session)
         self.changed.set()
+
+    async def _new_session(self, spec: SessionSpec, folder: SessionFolder) -> XSession:
+        settings = self._settings
+        if spec.type is SessionType.CONSOLE:
+            limit_s = settings.screenshot_limit_s
+            return await open_console(spec, settings.console, folder, settings.user_mode, limit_s)
+        plan = await asyncio.to_thread(plan_start, spec, settings)
+        return await self._with_layout(await start_session(spec, plan, settings, folder, self._children))
 
     async def _with_layout(self, session: XSession) -> XSession:
         """The session with its monitors: the first question its display has to answer."""
@@ -322,7 +331,8 @@ class XBackend:
             ) from None
 
     def _screen(self, session: XSession) -> Screen:
-        return Screen(session.display, self._folder(session.id).authority)
+        own = self._folder(session.id).authority
+        return Screen(session.display, Path(session.authority) if session.authority else own)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -18,6 +18,7 @@ from broker_stub.agent.identity import Address
 from broker_stub.agent.layouts import read_layout, size_of
 from broker_stub.agent.owners import UserMode
 from broker_stub.agent.rfb_socket import LONGEST_PATH
+from broker_stub.agent.screenshots import Screen
 from broker_stub.agent.settings import AgentSettings, BackendSection, EntranceSection
 from broker_stub.agent.token_check import VERIFIER_PATH, TokenCheck
 from broker_stub.agent.x_backend import XBackend
@@ -64,6 +65,7 @@ async def open_host(
             geometry=settings.backend.geometry,
             layout=read_layout(settings.backend.layout) if settings.backend.layout else (),
             desktop_commands=tuple(map(tuple, settings.backend.desktop)),
+            console=_console(settings.backend),
             limits=ChildLimits(**dict(settings.backend.limits)),
             user_mode=UserMode(settings.backend.session_user_mode),
             minimum_uid=settings.backend.minimum_uid,
@@ -84,6 +86,12 @@ async def open_host(
     return XHost(backend, (entrance.endpoint,))
 
 
+def _console(told: BackendSection) -> Screen | None:
+    if told.console is False or told.console_display is None or told.console_authority is None:
+        return None
+    return Screen(int(told.console_display.removeprefix(":")), told.console_authority)
+
+
 def _state_folder(settings: AgentSettings) -> Path:
     return settings.state.directory / "x"
 
@@ -101,8 +109,11 @@ def problems(settings: AgentSettings) -> Iterator[str]:
     kind = server_kind(settings)
     if PROGRAMS[kind].find() is None:
         yield f"{PROGRAMS[kind].missing}."
-    if settings.backend.console is True:
-        yield "backend.console is true; this release offers virtual sessions only."
+    told = settings.backend
+    if bool(told.console_display) != bool(told.console_authority):
+        yield "backend.console_display and backend.console_authority belong together; one of them is missing."
+    elif told.console is True and not told.console_display:
+        yield "backend.console is true, but backend.console_display does not say which display that is."
     if settings.backend.session_user_mode == "setuid" and os.geteuid() != 0:
         yield "backend.session_user_mode is 'setuid'; that needs an agent that runs as root."
     if settings.backend.layout and (missing := _layout_problem(kind, settings.backend)):

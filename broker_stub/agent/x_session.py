@@ -20,6 +20,7 @@ from broker_stub.agent.desktop import BACKGROUND, desktop_command
 from broker_stub.agent.layouts import Head
 from broker_stub.agent.owners import Owner, UserMode, find_owner
 from broker_stub.agent.processes import Children, Process
+from broker_stub.agent.screenshots import Screen
 from broker_stub.agent.session_permissions import check as check_permissions
 from broker_stub.agent.start_files import StartFileError, locate
 from broker_stub.agent.x_authority import authority_record, new_cookie
@@ -28,6 +29,7 @@ from broker_stub.agent.x_programs import ServerKind
 from broker_stub.agent.x_protocol import XProtocolError, paint
 from broker_stub.agent.x_server import PROGRAM_MARK
 from broker_stub.agent.x_state import LogFile, SessionFolder, XSession, session_folders
+from dcvtui.api.states import SessionType
 
 _ENDPOINT = Endpoint(port=8443)
 
@@ -55,6 +57,8 @@ class XSettings:
     """As whom sessions run."""
     minimum_uid: int = 1000
     """An agent that runs as root starts no session for users below this id."""
+    console: Screen | None = None
+    """The display on the host's own screen, for its console session."""
     limits: ChildLimits = field(default_factory=ChildLimits)
     """What the processes of a session may use."""
     endpoint: Endpoint = _ENDPOINT
@@ -281,6 +285,10 @@ async def clear_session(folder: SessionFolder, grace_s: float) -> None:
         grace_s: How long programs, and then the X server, may take before they are killed.
     """
     session = folder.read()
+    if session and session.type is SessionType.CONSOLE:
+        # The display and all that runs on it are the host's own.
+        await asyncio.to_thread(folder.remove)
+        return
     # Twice: what was just starting another program while it was asked to end.
     for grace in (grace_s, 0.0):
         running = await asyncio.to_thread(folder.programs)

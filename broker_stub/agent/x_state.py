@@ -37,7 +37,10 @@ class XSession:
     x_server: Process
     init: Process
     boot_id: str
+    type: SessionType = SessionType.VIRTUAL
     server: ServerKind = ServerKind.XVFB
+    authority: str = ""
+    """The file with the display's cookie, if it is not in the session's folder."""
     storage_root: str = ""
     max_concurrent_clients: int | None = None
     layout: tuple[Monitor, ...] = ()
@@ -63,7 +66,7 @@ class XSession:
             id=self.id,
             name=self.name,
             owner=self.owner,
-            type=SessionType.VIRTUAL,
+            type=self.type,
             creation_time=self.creation_time,
             last_disconnection_time=self.last_disconnection_time,
             num_of_connections=self.connections,
@@ -99,6 +102,7 @@ class XSession:
             if left := raw.get("last_disconnection_time"):
                 raw["last_disconnection_time"] = datetime.fromisoformat(left)
             raw["layout"] = tuple(Monitor(**one) for one in raw.get("layout", ()))
+            raw["type"] = SessionType(raw.get("type", SessionType.VIRTUAL))
             raw["server"] = ServerKind(raw.get("server", ServerKind.XVFB))
             raw["x_server"], raw["init"] = Process(**raw["x_server"]), Process(**raw["init"])
             return cls(**raw)
