@@ -31,6 +31,7 @@ from broker_stub.agent.x_server import PROGRAM_MARK
 from broker_stub.agent.x_state import LogFile, SessionFolder, XSession, session_folders
 from dcvtui.api.states import SessionType
 
+LONGEST_NAME = 256
 _ENDPOINT = Endpoint(port=8443)
 
 
@@ -88,6 +89,7 @@ def plan_start(spec: SessionSpec, settings: XSettings) -> StartPlan:
     Raises:
         BackendError: the session cannot be started as asked.
     """
+    check_name(spec.name)
     check_permissions(spec.permissions)
     owner = find_owner(spec.owner, settings.minimum_uid, settings.user_mode)
     if spec.init_file is None:
@@ -99,6 +101,19 @@ def plan_start(spec: SessionSpec, settings: XSettings) -> StartPlan:
         program = _start_file(owner, settings.autorun_folder, spec.autorun_file, Failure.AUTORUN_FILE_INVALID)
         autorun = (program, *spec.autorun_file_arguments)
     return StartPlan(owner, init, autorun, _storage_root(owner, spec.storage_root))
+
+
+def check_name(name: str) -> None:
+    """Names have a limit, as on a DCV server.
+
+    Raises:
+        BackendError: this one is too long.
+    """
+    if len(name) > LONGEST_NAME:
+        raise BackendError(
+            Failure.DCV_COMMAND_FAILED,
+            f"The name of a session has at most {LONGEST_NAME} characters, not {len(name)}",
+        )
 
 
 def _start_file(owner: Owner, folder: Path, name: str, failure: Failure) -> str:

@@ -5,16 +5,19 @@ import getpass
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
+from broker_stub.agent import processes
 from broker_stub.agent.backend import SessionSpec
+from broker_stub.agent.x_backend import XBackend
 from broker_stub.agent.x_programs import PROGRAMS, ServerKind
 from broker_stub.agent.x_session import XSettings
+from broker_stub.agent.x_state import SessionFolder, XSession
 from dcvtui.api.states import SessionType
 
 needs_xvfb = pytest.mark.skipif(
@@ -102,3 +105,44 @@ async def until(holds: Callable[[], object], limit_s: float = 10.0) -> None:
     while not holds():
         assert time.monotonic() < end, f"did not come true within {limit_s} s"
         await asyncio.sleep(0.02)
+
+
+@asynccontextmanager
+async def opened(settings: XSettings) -> AsyncIterator[XBackend]:
+    """A backend whose sessions end with the test, whatever happened."""
+    backend = await XBackend.open(settings)
+    try:
+        yield backend
+    finally:
+        for session in await backend.list():
+            await backend.close(session.id, force=True)
+        await backend.stop()
+
+
+def folder_of(settings: XSettings, session_id: str = "s-1") -> SessionFolder:
+    """Where a session keeps its files."""
+    return SessionFolder(settings.state_folder / "sessions" / session_id)
+
+
+def session_of(settings: XSettings, session_id: str = "s-1") -> XSession:
+    """A session as its agent has written it down."""
+    session = folder_of(settings, session_id).read()
+    assert session is not None
+    return session
+
+
+def program_of(process: processes.Process) -> str:
+    """What a process runs."""
+    return Path(f"/proc/{process.pid}/comm").read_text().strip()
+
+
+def nothing_left(settings: XSettings, session_id: str, display: int) -> bool:
+    """Whether the machine shows no trace of a session."""
+    folder = folder_of(settings, session_id)
+    return not (
+        folder.programs()
+        or folder.servers()
+        or Path(f"/tmp/.X11-unix/X{display}").exists()
+        or Path(f"/tmp/.X{display}-lock").exists()
+        or folder.path.exists()
+    )

@@ -3,7 +3,6 @@
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from broker_stub.agent.x_backend import XBackend
 from broker_stub.agent.x_programs import ServerKind
 from broker_stub.agent.x_session import XSettings
 from dcvtui.api.states import SessionType
-from tests.agent.x_sessions import ME, needs_xvfb, passable_place, script, settings_in, spec_of, until
+from tests.agent.x_sessions import ME, needs_xvfb, opened, passable_place, script, settings_in, spec_of, until
 
 pytestmark = needs_xvfb
 
@@ -66,17 +65,6 @@ def settings(place: Path, display: tuple[Screen, processes.Process]) -> XSetting
     return settings
 
 
-@asynccontextmanager
-async def opened(settings: XSettings) -> AsyncIterator[XBackend]:
-    backend = await XBackend.open(settings)
-    try:
-        yield backend
-    finally:
-        for session in await backend.list():
-            await backend.close(session.id, force=True)
-        await backend.stop()
-
-
 async def test_the_console_is_the_display_that_runs_and_outlives_its_session(
     settings: XSettings, display: tuple[Screen, processes.Process]
 ) -> None:
@@ -105,8 +93,8 @@ async def test_the_console_is_the_display_that_runs_and_outlives_its_session(
 
 @pytest.mark.covers("S32")
 async def test_the_console_and_other_sessions_exclude_each_other(settings: XSettings) -> None:
-    """A second console session, a virtual one beside a console, and a console beside a virtual one are
-    each refused with the reason, and nothing of them is left."""
+    """A second console session, a virtual one beside a console, and a console beside a virtual one are each
+    refused with the reason, and nothing of them is left."""
     virtual = spec_of(init_file="stay.sh")
     async with opened(settings) as backend:
         await backend.create(CONSOLE)
