@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import promises, reply_gate, wire_schema
+from tests import leftovers, promises, reply_gate, wire_schema
 
 _GATE = pytest.StashKey[reply_gate.Gate]()
+_LEFTOVERS = pytest.StashKey[leftovers.Check]()
 _results: dict[str, list[str]] = {}
 
 
@@ -30,7 +31,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Have every answer of every broker checked that a test starts, here or in a child."""
+    """Have every answer of every broker checked that a test starts, and see what a run leaves behind."""
+    _check_answers(config)
+    config.stash[_LEFTOVERS] = leftovers.Check()
+    config.pluginmanager.register(config.stash[_LEFTOVERS])
+
+
+def _check_answers(config: pytest.Config) -> None:
     if config.getoption("--bench"):
         return  # checking costs time of the broker's loop
     folder = Path(tempfile.mkdtemp(prefix="reply-gate-"))
@@ -86,6 +93,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.get_closest_marker("bench"):
             item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def watched_folders(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The folders of single tests belong to a run."""
+    pytestconfig.stash[_LEFTOVERS].watch(tmp_path_factory.getbasetemp())
 
 
 @pytest.fixture(autouse=True)
