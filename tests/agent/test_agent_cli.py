@@ -36,7 +36,7 @@ async def test_mistakes_end_in_sentences_and_status_78(tmp_path: Path) -> None:
     ("setting", "said"),
     [
         ("type = 'simulated'", "dcvtui demo"),
-        ("console = true", "virtual sessions only"),
+        ("console = true", "does not say which display"),
     ],
 )
 async def test_what_this_release_does_not_do_is_said(tmp_path: Path, setting: str, said: str) -> None:
