@@ -252,11 +252,17 @@ async def test_a_cancelled_creation_leaves_no_session(backend: Backend) -> None:
     assert await backend.list() == []
 
 
+@pytest.mark.covers("S4", "G15")
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../x", ""])
-async def test_start_files_outside_their_folder_are_refused(backend: Backend, name: str) -> None:
-    with pytest.raises(BackendError) as refused:
-        await backend.create(spec_of(init_file=name))
-    assert refused.value.code is Failure.INIT_FILE_INVALID
+async def test_start_files_outside_their_folder_are_refused(
+    stand: Stand, backend: Backend, name: str
+) -> None:
+    """No name of an init or autorun file reaches a file outside its folder, and no session is made."""
+    # The deprecated way names init files by their whole path; every path of an invented host is inside.
+    if not (name.startswith("/") and isinstance(stand, SimulatedStand)):
+        with pytest.raises(BackendError) as refused:
+            await backend.create(spec_of(init_file=name))
+        assert refused.value.code is Failure.INIT_FILE_INVALID
     with pytest.raises(BackendError) as refused:
         await backend.create(spec_of(autorun_file=name))
     assert refused.value.code is Failure.AUTORUN_FILE_INVALID
