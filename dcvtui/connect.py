@@ -27,7 +27,8 @@ ENDS_SOON = timedelta(minutes=5)
 _MASK = "••••••••"
 _FILE_NAME_LENGTH = 120
 _HOST = re.compile(r"[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*(%[\w.-]+)?|[^\s\x00-\x20\x7f-\x9f/:?#@%\[\]\\]+")
-_BREAK = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# Half of a surrogate pair is no character at all, but JSON can hold it.
+_BREAK = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 # What a path may hold unescaped (RFC 3986, pchar and the slash); a percent sign is already an escape.
 _PATH_SAFE = "/%:@!$&'()*+,;=-._~"
 
@@ -231,13 +232,13 @@ def warnings_of(
 def masked(text: str, token: str = "") -> str:
     """The text with the token in it hidden; without a token the text itself is the secret."""
     secret = token or text
-    return text.replace(quote(secret, safe=""), _MASK).replace(secret, _MASK) if secret else text
+    return text.replace(_quoted(secret), _MASK).replace(secret, _MASK) if secret else text
 
 
 def _url(scheme: str, session: Mapping[str, Any], token: str, route: Route | None) -> str:
     way = route or direct_route(session)
-    identity = quote(str(session.get("Id", "")), safe="")
-    return f"{scheme}://{way}{_path(session)}?authToken={quote(token, safe='')}#{identity}"
+    identity = _quoted(str(session.get("Id", "")))
+    return f"{scheme}://{way}{_path(session)}?authToken={_quoted(token)}#{identity}"
 
 
 def _in_url(host: str) -> str:
@@ -264,7 +265,11 @@ def _endpoint(server: Mapping[str, Any]) -> Mapping[str, Any]:
 def _path(session: Mapping[str, Any]) -> str:
     server = _server(session)
     path = server.get("WebUrlPath") or _endpoint(server).get("WebUrlPath") or "/"
-    return quote(path if path.startswith("/") else "/" + path, safe=_PATH_SAFE)
+    return _quoted(path if path.startswith("/") else "/" + path, _PATH_SAFE)
+
+
+def _quoted(text: str, safe: str = "") -> str:
+    return quote(text, safe=safe, errors="replace")
 
 
 def _is_private(host: str) -> bool:

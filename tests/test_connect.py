@@ -2,6 +2,7 @@ import base64
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
 from hypothesis import given
@@ -244,3 +245,49 @@ def test_a_masked_text_holds_no_token() -> None:
     assert masked(web_url(session(), token), token) == "https://10.0.0.5:8443/?authToken=••••••••#4a6f-11"
     assert masked(token) == "••••••••"
     assert masked("") == ""
+
+
+# ------------------------------------------------------------------ whatever is in them
+
+NAMES = st.text(min_size=1, max_size=40).filter(lambda text: text.strip() == text)
+
+
+@pytest.mark.covers("W3")
+@given(token=NAMES, identity=NAMES, path=st.text(max_size=20))
+def test_a_link_says_what_went_into_it_whatever_that_is(token: str, identity: str, path: str) -> None:
+    """A link parses back to the host, the path, the token and the id it was made of."""
+    place = session(Ip="fd00::5", WebUrlPath=path) | {"Id": identity}
+    for link in (web_url(place, token), native_url(place, token)):
+        parts = urlsplit(link)
+        assert (parts.hostname, parts.port) == ("fd00::5", 8443)
+        assert parts.query.startswith("authToken=")
+        assert unquote(parts.query.removeprefix("authToken=")) == token
+        assert unquote(parts.fragment) == identity
+        assert parts.path.startswith("/")
+        assert link.isascii()
+        assert not any(character.isspace() for character in link)
+
+
+def test_half_a_surrogate_pair_from_a_broker_is_no_crash() -> None:
+    odd = session() | {"Id": "a\ud800b"}
+    assert web_url(odd, "t\udfff") == "https://10.0.0.5:8443/?authToken=t%3F#a%3Fb"
+    assert "\udfff" not in masked(web_url(odd, "t\udfff"), "t\udfff")
+    with pytest.raises(NoAddressError, match="sessionid"):
+        connection_file(odd, "t", "ana")
+    assert json.loads(handed_out(LinkForm.JSON, odd, "t", "ana"))["Session"]["Id"] == "a\ud800b"
+
+
+@pytest.mark.covers("W4")
+@given(token=NAMES, user=NAMES, identity=NAMES)
+def test_a_connection_file_holds_six_lines_whatever_is_in_them(token: str, user: str, identity: str) -> None:
+    """A connection file parses back to what went into it, or is refused; nothing makes a line."""
+    try:
+        text = connection_file(session() | {"Id": identity}, token, user)
+    except NoAddressError:
+        assert any(not one.isprintable() for one in token + user + identity)
+        return
+    head, _, rest = text.partition("\n\n[connect]\n")
+    assert head == "[version]\nformat=1.0"
+    values = dict(line.split("=", 1) for line in rest.splitlines())
+    assert list(values) == ["host", "port", "weburlpath", "sessionid", "user", "authtoken"]
+    assert (values["sessionid"], values["user"], values["authtoken"]) == (identity, user, token)
