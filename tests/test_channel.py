@@ -67,16 +67,20 @@ def hello(**changes: Any) -> str:
     return message(Name.AGENT_HELLO_REQUEST, **(HELLO | changes))
 
 
-# ------------------------------------------------------------------ form (G27)
+# ------------------------------------------------------------------ form
 
 
+@pytest.mark.covers("G27")
 def test_a_message_has_one_key_with_a_request_id_and_the_time() -> None:
+    """A message is a JSON object with one key, its name, that holds a request id of 32 hexadecimal digits
+    and the time."""
     text = message(Name.COMMAND_RESULT_ACK, commandId="c-1")
     assert json.loads(text) == {
         "commandResultAck": {"requestId": ID, "sentAt": "2026-03-30T15:47:06.822Z", "commandId": "c-1"}
     }
 
 
+@pytest.mark.covers("G27")
 @pytest.mark.parametrize(
     ("name", "fields", "forms"),
     [
@@ -110,11 +114,14 @@ def test_a_message_has_one_key_with_a_request_id_and_the_time() -> None:
     ],
 )
 def test_every_message_is_read_as_it_was_built(name: str, fields: dict[str, Any], forms: Any) -> None:
+    """Every kind of message passes its reader unchanged."""
     read_back = read(message(name, **fields), forms)
     assert (read_back.name, read_back.request_id, read_back.body) == (name, ID, fields)
 
 
+@pytest.mark.covers("G27")
 def test_unknown_fields_are_dropped_at_every_depth() -> None:
+    """Fields that this version does not know are passed over, at any depth."""
     changed = SERVER | {"colour": "blue", "host": SERVER["host"] | {"moon": 1}}
     body = read(hello(server=changed, later="?"), FROM_AGENT).body
     assert body["server"] == SERVER
@@ -150,9 +157,10 @@ def test_what_is_no_message_is_not_understood(text: str) -> None:
     assert not isinstance(caught.value, UnknownMessage)
 
 
-# ------------------------------------------------------------------ caps (agent specification 5.8, G40)
+# ------------------------------------------------------------------ caps
 
 
+@pytest.mark.covers("G40")
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -183,6 +191,8 @@ def test_what_is_no_message_is_not_understood(text: str) -> None:
     ],
 )
 def test_what_is_out_of_range_never_gets_through(changes: dict[str, Any], complaint: str) -> None:
+    """Texts, lists and numbers beyond their limits do not pass the reader, so an agent cannot fill the
+    broker with them."""
     text = json.dumps({"agentHelloRequest": {"requestId": ID, **HELLO, **changes}})
     with pytest.raises(NotUnderstood, match=complaint) as caught:
         read(text, FROM_AGENT)
@@ -286,8 +296,11 @@ def test_another_host_is_tried_only_where_it_could_do_better() -> None:
     assert {Code.SERVER_FULL, Code.TIMEOUT, Code.OWNER_NOT_FOUND, Code.INTERNAL} <= RETRY_ELSEWHERE
 
 
+@pytest.mark.covers("G37")
 @given(attempt=st.integers(0, 10_000), chance=st.floats(0, 1, exclude_max=True))
 def test_waits_have_full_jitter_and_a_ceiling(attempt: int, chance: float) -> None:
+    """An agent waits a random time before each attempt to connect, from nothing to a bound that doubles up
+    to half a minute."""
     assert 0 <= reconnect_wait(attempt, chance) <= min(30, 2.0 ** min(attempt, 10))
 
 
@@ -295,7 +308,7 @@ def test_waits_grow_until_half_a_minute() -> None:
     assert [reconnect_wait(attempt, 1.0) for attempt in range(7)] == [1, 2, 4, 8, 16, 30, 30]
 
 
-# ------------------------------------------------------------------ order of updates (5.5.6, G39)
+# ------------------------------------------------------------------ order of updates
 
 
 def test_every_tenth_update_is_a_full_one() -> None:
@@ -321,6 +334,7 @@ def test_one_update_may_be_unanswered_and_only_its_own_answer_counts() -> None:
     assert not turn.is_full_wanted
 
 
+@pytest.mark.covers("G39")
 @pytest.mark.parametrize(
     ("updates", "accepted"),
     [
@@ -332,6 +346,7 @@ def test_one_update_may_be_unanswered_and_only_its_own_answer_counts() -> None:
     ],
 )
 def test_a_gap_is_healed_by_one_full_update(updates: list[tuple[int, bool]], accepted: list[bool]) -> None:
+    """Whatever updates are lost, nothing is applied on a wrong base, and one full update makes it good."""
     order = UpdateOrder()
     assert [order.accept(seq, is_full=is_full) for seq, is_full in updates] == accepted
 

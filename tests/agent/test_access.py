@@ -158,10 +158,12 @@ async def test_every_refusal_has_its_kind_and_its_words(
         assert caught.value.retry_after_s == (7.0 if "Retry-After" in answer[2] else None)
 
 
+@pytest.mark.covers("G4")
 async def test_nobody_there_and_a_foreign_certificate_are_told_apart(
     counter: Counter, tmp_path: Path
 ) -> None:
-    """G4"""
+    """A certificate of a foreign CA is refused as not trusted, which is another error than nobody being
+    there."""
     other = certificates.prepare(tmp_path / "other", ["127.0.0.1"], datetime.now(UTC))
     foreign = BrokerAccess(BrokerAddress("127.0.0.1", counter.port, other.ca_file), "test")
     with pytest.raises(NotTrusted, match="not trusted"):
@@ -171,8 +173,10 @@ async def test_nobody_there_and_a_foreign_certificate_are_told_apart(
     assert not isinstance(caught.value, NotTrusted)
 
 
+@pytest.mark.covers("G4")
 async def test_a_wrong_host_name_is_not_trusted(tmp_path: Path) -> None:
-    """G4"""
+    """A certificate that is good but made for another name is not trusted, and the error names the
+    address."""
     files = certificates.prepare(tmp_path, ["elsewhere.example"], datetime.now(UTC))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(files.chain_file, files.key_file)

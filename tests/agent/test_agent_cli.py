@@ -22,8 +22,10 @@ needs_xvfb = pytest.mark.skipif(
 )
 
 
+@pytest.mark.covers("G2")
 async def test_mistakes_end_in_sentences_and_status_78(tmp_path: Path) -> None:
-    """G2"""
+    """All mistakes of a configuration file are printed together, one sentence each, and the program ends
+    with status 78."""
     process = await start(config(tmp_path, broker_host="", broker_port=70000))
     _, stderr = await process.communicate()
     assert process.returncode == 78
@@ -57,9 +59,12 @@ async def test_a_ca_file_that_is_none_is_named(tmp_path: Path) -> None:
     assert "ca.pem cannot be used" in stderr.decode()
 
 
+@pytest.mark.covers("G3", "G6", "G9", "G20", "G35")
 @needs_xvfb
 async def test_the_program_serves_its_host_until_it_is_told_to_stop(tmp_path: Path) -> None:
-    """G3, G6, G9, G35"""
+    """The agent's program on a real broker: available within an interval, the documented words in its log,
+    a second process on the host refused, tags and limits taken over on SIGHUP, and unreachable at once
+    when it is stopped."""
     async with running_broker(tmp_path / "b") as broker:
         parts = urlsplit(broker.agent_url)
         path = config(
@@ -103,7 +108,7 @@ async def test_the_program_serves_its_host_until_it_is_told_to_stop(tmp_path: Pa
         assert server["UnavailabilityReason"] == "UNREACHABLE_AGENT"
 
 
-# ------------------------------------------------------------------ log (G5)
+# ------------------------------------------------------------------ log
 
 
 def record(created: float, text: str = "words") -> logging.LogRecord:
@@ -119,7 +124,9 @@ def write_log(settings: LogSection, *records: logging.LogRecord) -> None:
     log.close()
 
 
+@pytest.mark.covers("G5")
 def test_a_new_day_begins_a_new_file(tmp_path: Path) -> None:
+    """With daily rotation a new day begins a new `agent.log`, and the former day keeps its lines."""
     now = 1_700_000_000.0
     log = AgentLog(LogSection(directory=tmp_path, rotation="daily"))
     log.handle(record(now, "first"))
@@ -131,7 +138,10 @@ def test_a_new_day_begins_a_new_file(tmp_path: Path) -> None:
     assert "first" in (tmp_path / "agent.log.1").read_text()
 
 
+@pytest.mark.covers("G5")
 def test_files_are_kept_by_number_and_begun_anew_by_size(tmp_path: Path) -> None:
+    """With a number as rotation so many old files are kept; a file that reached its size is followed by a
+    new one."""
     settings = LogSection(directory=tmp_path / "new", rotation=2, max_file_size=1024)
     write_log(settings, *(record(86_400.0 * day, "x" * 600) for day in range(6)))
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [

@@ -64,7 +64,7 @@ async def bench() -> AsyncIterator[Bench]:
     await bench.execution.stop()
 
 
-# ------------------------------------------------------------------ what a host takes (G14)
+# ------------------------------------------------------------------ what a host takes
 
 
 async def test_a_created_session_comes_back_with_the_result(bench: Bench) -> None:
@@ -112,7 +112,10 @@ async def test_a_creation_that_ends_while_the_sessions_are_listed_outdates_the_l
     assert bench.watch.is_outdated
 
 
+@pytest.mark.covers("G14")
 async def test_the_limits_of_the_host_have_the_last_word(bench: Bench) -> None:
+    """A host that is full, or an owner who has as many sessions as one may have, is refused with its own
+    code whatever the broker thought, and no session is made."""
     bench.watch.limits = Limits(max_virtual_sessions=3, max_concurrent_sessions_per_user=2)
     bench.backend.appear("by hand", owner="ana")
     assert await bench.code_of_create("1") == "OK"
@@ -132,7 +135,9 @@ async def test_sessions_that_are_just_being_made_count_too(bench: Bench) -> None
     assert bench.results[first]["success"]
 
 
+@pytest.mark.covers("G14")
 async def test_console_and_virtual_sessions_exclude_each_other(bench: Bench) -> None:
+    """A console session and a virtual one never run together: the second is refused as busy."""
     bench.backend.appear("v")
     assert await bench.code_of_create("c", type="CONSOLE") == "CONSOLE_BUSY"
     bench.backend.disappear("v")
@@ -141,14 +146,18 @@ async def test_console_and_virtual_sessions_exclude_each_other(bench: Bench) -> 
     assert await bench.code_of_create("c2", type="CONSOLE") == "CONSOLE_BUSY"
 
 
+@pytest.mark.covers("G14")
 async def test_a_type_that_the_host_does_not_offer_is_refused() -> None:
+    """A type of session that the host never offers is refused before anything is started."""
     bench = Bench(Journal())  # never measured: nothing is offered yet
     assert await bench.code_of_create() == "TYPE_NOT_SUPPORTED"
     assert bench.backend.calls == []
 
 
+@pytest.mark.covers("G19")
 async def test_a_repeated_create_makes_no_second_session(bench: Bench) -> None:
-    """G19"""
+    """Creating a session that is there already succeeds without a second one; under another owner it is a
+    conflict."""
     assert await bench.code_of_create("s") == "OK"
     again = await bench.result("createSession", {"sessionId": "s", "owner": "ana", "type": "VIRTUAL"})
     assert (again["success"], again["data"]["alreadyExisted"]) == (True, True)
@@ -165,8 +174,9 @@ async def test_permissions_that_are_no_text_are_refused(bench: Bench, file: str)
 # ------------------------------------------------------------------ deletion
 
 
+@pytest.mark.covers("G19")
 async def test_deleting_what_is_gone_succeeds(bench: Bench) -> None:
-    """G19"""
+    """Deleting a session that is not there succeeds, and says that it was gone already."""
     result = await bench.result("deleteSession", {"sessionId": "gone", "owner": "ana"})
     assert (result["success"], result["data"]) == (True, {"alreadyGone": True})
 
@@ -227,8 +237,10 @@ async def test_a_cancelled_command_ends_as_such(bench: Bench) -> None:
     assert bench.execution.cancel("unknown")["accepted"]
 
 
+@pytest.mark.covers("G38")
 async def test_a_flood_is_answered_with_busy(bench: Bench) -> None:
-    """G38"""
+    """An agent holds 32 commands; the next one is answered with BUSY and a time to come again, and is not
+    lost."""
     bench.backend.go_on.clear()
     acks = [
         (await bench.take("createSession", {"sessionId": f"s{n}", "owner": "ana", "type": "VIRTUAL"}))[1]
@@ -258,8 +270,10 @@ async def test_what_is_no_command_is_refused(bench: Bench, kind: str, payload: d
 # ------------------------------------------------------------------ never twice
 
 
+@pytest.mark.covers("G29")
 async def test_a_command_that_comes_again_is_not_carried_out_again(bench: Bench) -> None:
-    """G29"""
+    """A command that comes a second time while it runs or after it ended is acknowledged and not carried
+    out again; its stored result is answered."""
     bench.backend.go_on.clear()
     payload = {"sessionId": "s", "owner": "ana", "type": "VIRTUAL"}
     command_id, _ = await bench.take("createSession", payload)
@@ -294,6 +308,7 @@ async def test_without_a_journal_nothing_is_done(tmp_path: Path) -> None:
     assert bench.backend.calls == []
 
 
+@pytest.mark.covers("G32")
 @pytest.mark.parametrize(
     ("kind", "is_there", "code"),
     [
@@ -307,7 +322,8 @@ async def test_without_a_journal_nothing_is_done(tmp_path: Path) -> None:
 async def test_what_a_killed_agent_left_is_settled_by_what_is_there(
     tmp_path: Path, kind: str, is_there: bool, code: str
 ) -> None:
-    """G32"""
+    """A command that a killed agent had accepted is settled by looking at the host: done if its effect is
+    there, interrupted if not; it is never simply run again."""
     killed = Journal(JournalFile(tmp_path / "journal"))
     await killed.accept("c-1", kind, {"sessionId": "s", "owner": "ana", "type": "VIRTUAL"})
     killed.close()

@@ -18,8 +18,10 @@ def write(root: Path, name: str, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+@pytest.mark.covers("G8")
 async def test_this_hosts_facts_are_plausible_and_pass_the_channel() -> None:
-    """G8"""
+    """On a real Linux host every fact is there and plausible: bytes of memory and swap, load averages,
+    processors, the family of the system in lower case; and the broker's reader takes them."""
     facts = await RealHost().read()
     assert facts["os"]["family"] == "linux"
     assert facts["os"]["kernelVersion"]

@@ -27,10 +27,11 @@ def new_id() -> Iterator[Callable[[], str]]:
     yield lambda: f"id-{next(numbers)}"
 
 
+@pytest.mark.covers("G7")
 async def test_the_id_stays_over_restarts_and_the_epoch_rises(
     tmp_path: Path, new_id: Callable[[], str]
 ) -> None:
-    """G7"""
+    """The server's id is the same after each restart of the agent, and the counter of its starts rises."""
     first = await IdentityFile(tmp_path, lambda: HERE, new_id).current()
     second = await IdentityFile(tmp_path, lambda: HERE, new_id).current()
     assert second.server_id == first.server_id
@@ -39,11 +40,12 @@ async def test_the_id_stays_over_restarts_and_the_epoch_rises(
     assert second.address == HERE
 
 
+@pytest.mark.covers("G7")
 @pytest.mark.parametrize("moved", [Address("other", "198.18.0.1"), Address("host", "198.18.0.2")])
 async def test_another_name_or_address_makes_another_server(
     tmp_path: Path, new_id: Callable[[], str], moved: Address
 ) -> None:
-    """G7"""
+    """A host whose name or address changed is another server, and tells under which id it was known."""
     here = HERE
     source = IdentityFile(tmp_path, lambda: here, new_id)
     before = await source.current()
@@ -66,10 +68,11 @@ async def test_a_network_that_is_down_is_no_new_address(tmp_path: Path, new_id: 
     assert (await source.current()).address.ip == "198.18.0.1"
 
 
+@pytest.mark.covers("G34")
 async def test_a_copied_host_becomes_another_machine_for_good(
     tmp_path: Path, new_id: Callable[[], str]
 ) -> None:
-    """G34"""
+    """A clone that was told so keeps its new id and fingerprint over restarts."""
     source = IdentityFile(tmp_path, lambda: HERE, new_id)
     before = await source.current()
     renewed = source.renew()
@@ -104,8 +107,9 @@ async def test_an_identity_in_memory_can_be_renewed() -> None:
     assert await source.current() == renewed
 
 
+@pytest.mark.covers("G35")
 def test_a_second_agent_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
-    """G35"""
+    """Two processes never work with one state folder: the second is refused while the first lives."""
     with lock_state(tmp_path / "state"):
         with pytest.raises(StateInUse, match="another agent"):
             lock_state(tmp_path / "state")

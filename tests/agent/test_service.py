@@ -85,8 +85,10 @@ async def test_the_whole_life_of_a_session(broker: RunningBroker, host: SmallHos
     await until_server(broker, UnavailabilityReason="UNREACHABLE_AGENT")
 
 
+@pytest.mark.covers("G8", "G10")
 async def test_everything_an_agent_knows_is_shown(broker: RunningBroker, host: SmallHost) -> None:
-    """G8, G10"""
+    """What an agent knows of its host is in DescribeServers: address, names, endpoints, operating system,
+    and the administrator's tags beside the three reserved ones."""
     async with host.running():
         server = (await servers(broker))["server-1"]
     assert (server["Ip"], server["Hostname"]) == ("198.18.0.1", "host-1")
@@ -101,10 +103,12 @@ async def test_everything_an_agent_knows_is_shown(broker: RunningBroker, host: S
     }
 
 
+@pytest.mark.covers("G11", "G12")
 async def test_what_happens_on_the_host_shows_within_two_seconds(
     broker: RunningBroker, host: SmallHost
 ) -> None:
-    """G11, G12"""
+    """A session that begins or ends on its host is in the API within two seconds, however long the
+    interval of reports is."""
     host.pace = Pace(update_interval_s=3600)
     async with host.running():
         host.backend.appear("by hand")
@@ -115,10 +119,11 @@ async def test_what_happens_on_the_host_shows_within_two_seconds(
             await until_state(broker, "by hand", "DELETED")
 
 
+@pytest.mark.covers("G9")
 async def test_changed_tags_and_metrics_show_within_an_interval(
     broker: RunningBroker, host: SmallHost
 ) -> None:
-    """G9"""
+    """A changed tag and a changed load show within one interval of reports, without a restart."""
     async with host.running():
         host.tags["color"] = "red"
         host.facts.load = 3.5
@@ -132,10 +137,12 @@ async def test_changed_tags_and_metrics_show_within_an_interval(
         await until_async(is_shown, 3)
 
 
+@pytest.mark.covers("G6")
 async def test_the_documented_words_are_in_the_log(
     broker: RunningBroker, host: SmallHost, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """G6"""
+    """Each report that the broker has taken leaves a line with the two words that the installation guide
+    has administrators look for."""
     caplog.set_level(logging.INFO, "broker_stub.agent")
     async with host.running():
         await until(
@@ -150,8 +157,9 @@ async def test_a_refused_creation_says_why(broker: RunningBroker, host: SmallHos
         assert shown["StateReason"] == "Specified user is not a local user"
 
 
+@pytest.mark.covers("G18")
 async def test_a_large_picture_arrives_whole(broker: RunningBroker, host: SmallHost) -> None:
-    """G18"""
+    """A screenshot too large for one message arrives at the API byte for byte."""
     host.backend.picture = bytes(range(256)) * 8000
     host.backend.appear("a")
     async with host.running():
@@ -163,8 +171,10 @@ async def test_a_large_picture_arrives_whole(broker: RunningBroker, host: SmallH
 # ------------------------------------------------------------------ what breaks
 
 
+@pytest.mark.covers("G20")
 async def test_a_killed_agent_is_missed_and_its_sessions_are_found_again(broker: RunningBroker) -> None:
-    """G20: no goodbye gets through, as when a host loses its power."""
+    """A killed agent says no goodbye, as a host that loses its power: after the grace time its server is
+    unreachable and its sessions are UNKNOWN; when it is back they are READY."""
     async with relay_to(broker) as (relay, access):
         host = SmallHost(access)
         relay.loses = lambda name: name == Name.AGENT_GOODBYE
@@ -178,8 +188,10 @@ async def test_a_killed_agent_is_missed_and_its_sessions_are_found_again(broker:
             await until_server(broker, Availability="AVAILABLE")
 
 
+@pytest.mark.covers("G29")
 async def test_a_lost_acknowledgement_leads_to_a_second_sending_and_one_call(broker: RunningBroker) -> None:
-    """G29"""
+    """A command whose acknowledgement is lost is sent again under the same id, and the host does its work
+    once."""
     async with relay_to(broker) as (relay, access):
         host = SmallHost(access)
         host.backend.go_on.clear()
@@ -201,8 +213,10 @@ async def test_a_lost_acknowledgement_leads_to_a_second_sending_and_one_call(bro
         assert host.backend.calls == ["create"]
 
 
+@pytest.mark.covers("G30")
 async def test_a_result_that_was_lost_with_the_channel_arrives_later(broker: RunningBroker) -> None:
-    """G30: nothing but the result tells, the sessions are held back."""
+    """A result that is lost with its channel arrives over the next one, and the session ends as READY.
+    Nothing but the result tells it here: reports of sessions are held back."""
     async with relay_to(broker) as (relay, access):
         host = SmallHost(access)
         results: list[str] = []
@@ -225,8 +239,10 @@ async def test_a_result_that_was_lost_with_the_channel_arrives_later(broker: Run
         assert host.backend.calls == ["create"]
 
 
+@pytest.mark.covers("G32")
 async def test_an_agent_killed_during_a_creation_never_makes_two_sessions(broker: RunningBroker) -> None:
-    """G32"""
+    """An agent that is killed while it creates a session: after its restart there is one session, and it
+    is READY."""
     host = SmallHost(access_to(broker.agent_url, broker.ca_file))
     host.backend.go_on.clear()
     async with host.running():
@@ -238,10 +254,12 @@ async def test_an_agent_killed_during_a_creation_never_makes_two_sessions(broker
     assert list(host.backend.sessions) == [session_id]
 
 
+@pytest.mark.covers("G21")
 async def test_a_dead_dcv_server_shows_after_two_looks_and_recovers(
     broker: RunningBroker, host: SmallHost
 ) -> None:
-    """G21"""
+    """After two failed looks in a row the server is unhealthy and its sessions are UNKNOWN; one good look
+    makes all well again."""
     host.backend.appear("a")
     async with host.running():
         host.backend.is_listable = False
@@ -262,8 +280,10 @@ async def test_an_agent_that_cannot_look_deletes_nothing(broker: RunningBroker, 
         assert (await sessions(broker))["a"]["State"] == "UNKNOWN"
 
 
+@pytest.mark.covers("G23")
 async def test_reasons_of_a_windows_server(broker: RunningBroker, host: SmallHost) -> None:
-    """G23"""
+    """A Windows server is unavailable while somebody is logged in outside a session, and full when it has
+    its one console session."""
     host.facts.family = "windows"
     host.facts.has_user = True
     async with host.running():
@@ -276,10 +296,12 @@ async def test_reasons_of_a_windows_server(broker: RunningBroker, host: SmallHos
 # ------------------------------------------------------------------ identity and credentials
 
 
+@pytest.mark.covers("G34")
 async def test_a_copied_host_takes_a_new_id_and_leaves_the_original_alone(
     broker: RunningBroker, host: SmallHost
 ) -> None:
-    """G34"""
+    """A clone that comes under its original's id gets an id of its own; the original stays available and
+    its channel open."""
     copy = SmallHost(host.access)
     copy.identity = replace(host.identity, fingerprint="another machine", epoch=7)
     async with host.running() as original, copy.running():
@@ -289,10 +311,12 @@ async def test_a_copied_host_takes_a_new_id_and_leaves_the_original_alone(
         assert original.is_connected
 
 
+@pytest.mark.covers("G7")
 async def test_a_host_that_changed_its_address_keeps_its_sessions_and_stays_closed(
     broker: RunningBroker, host: SmallHost
 ) -> None:
-    """G7"""
+    """A host whose address changed comes under a new id with its sessions; its old record goes, and a
+    closed server stays closed."""
     host.backend.appear("a")
     async with host.running():
         await broker.client.post("/closeServers", json=[{"ServerId": "server-1", "Force": True}])
@@ -331,7 +355,7 @@ async def test_agents_of_one_process_share_one_registration(broker: RunningBroke
     assert broker.broker.tokens.agents.active_count == 1
 
 
-# ------------------------------------------------------------------ trust (G4)
+# ------------------------------------------------------------------ trust
 
 
 async def first_warning(access: BrokerAccess, caplog: pytest.LogCaptureFixture) -> str:
@@ -350,9 +374,12 @@ async def first_warning(access: BrokerAccess, caplog: pytest.LogCaptureFixture) 
         await task
 
 
+@pytest.mark.covers("G4")
 async def test_a_foreign_ca_is_not_trusted_and_the_agent_says_so(
     broker: RunningBroker, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """An agent that trusts another CA does not connect, and its log says that the broker's certificate is
+    not trusted."""
     caplog.set_level(logging.WARNING, "broker_stub.agent")
     async with running_broker(tmp_path / "other") as other:
         foreign = other.ca_file
@@ -361,7 +388,9 @@ async def test_a_foreign_ca_is_not_trusted_and_the_agent_says_so(
     assert broker.agent_url in said
 
 
+@pytest.mark.covers("G4")
 async def test_without_strictness_any_certificate_will_do(broker: RunningBroker) -> None:
+    """With strictness switched off an agent connects whatever the certificate is."""
     address = access_to(broker.agent_url, None).address
     access = BrokerAccess(BrokerAddress(address.host, address.port, is_strict=False), "lax")
     async with SmallHost(access).running() as agent:

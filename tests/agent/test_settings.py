@@ -46,8 +46,10 @@ max-file-size = 2048
 """
 
 
+@pytest.mark.covers("G1")
 def test_files_of_public_installers_load(tmp_path: Path) -> None:
-    """G1"""
+    """The files that public installers write, for Linux and Windows and with either kind of quotes, are
+    read as they are."""
     linux = load(tmp_path, LINUX)
     assert linux.warnings == []
     assert linux.settings.agent.broker_host == "broker.example.com"
@@ -59,14 +61,16 @@ def test_files_of_public_installers_load(tmp_path: Path) -> None:
     assert other.warnings == ["agent.tls_strict is false: the broker's certificate is not checked."]
 
 
+@pytest.mark.covers("G1")
 def test_a_missing_version_only_warns(tmp_path: Path) -> None:
-    """G1"""
+    """A file without its version is read with a warning."""
     loaded = load(tmp_path, "[agent]\nbroker_host = 'b'\nca_file = '/ca.pem'\n")
     assert loaded.warnings == ["version is missing; '0.1' is assumed."]
 
 
+@pytest.mark.covers("G3")
 def test_defaults_are_those_of_the_original(tmp_path: Path) -> None:
-    """G3"""
+    """A key that is not set has the value that the original agent gives it."""
     settings = load(tmp_path, "version = '0.1'\n[agent]\nbroker_host = 'b'\n").settings
     agent, log = settings.agent, settings.log
     found: dict[str, Any] = {
@@ -109,8 +113,9 @@ def test_defaults_are_those_of_the_original(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.covers("G2")
 def test_all_mistakes_are_said_together_with_their_lines(tmp_path: Path) -> None:
-    """G2"""
+    """Every mistake of a file is named with its line, all at once."""
     said = problems(
         tmp_path,
         "version = '0.2'\n"
@@ -156,8 +161,9 @@ def test_each_mistake_has_its_sentence(tmp_path: Path, text: str, said: str) -> 
     assert said in problems(tmp_path, text)
 
 
+@pytest.mark.covers("G2")
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
-    """G2"""
+    """A file that is missing or not readable is named in the error."""
     with pytest.raises(SettingsError, match=r"nowhere\.conf cannot be read"):
         load_settings(tmp_path / "nowhere.conf")
 

@@ -1,4 +1,4 @@
-"""Tags of a server from the administrator's files (G9, G10)."""
+"""Tags of a server from the administrator's files."""
 
 import logging
 import os
@@ -13,16 +13,20 @@ def write(folder: Path, name: str, text: str) -> None:
     (folder / name).write_text(text, encoding="utf-8")
 
 
+@pytest.mark.covers("G9")
 def test_files_merge_in_alphabetical_order_and_the_last_wins(tmp_path: Path) -> None:
+    """Tags of all files of the folder apply in alphabetical order, and the last value of a key wins."""
     write(tmp_path, "20.toml", 'color = "red"\nsize = "big"\n')
     write(tmp_path, "10.toml", 'color = "blue"\nteam = "cad"\n')
     write(tmp_path, "30.txt", 'color = "ignored"\n')
     assert TagsFolder(tmp_path)() == {"color": "red", "team": "cad", "size": "big"}
 
 
+@pytest.mark.covers("G9")
 def test_a_broken_file_hides_no_other_and_is_said_once_a_change(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A file that is broken is skipped with one warning; the others apply."""
     write(tmp_path, "a.toml", "color = \n")
     write(tmp_path, "b.toml", 'size = "big"\n')
     tags = TagsFolder(tmp_path)
@@ -32,7 +36,9 @@ def test_a_broken_file_hides_no_other_and_is_said_once_a_change(
     assert "a.toml" in caplog.messages[0]
 
 
+@pytest.mark.covers("G9")
 def test_a_change_shows_at_the_next_look(tmp_path: Path) -> None:
+    """A file that is new, changed or gone counts from the next look on."""
     tags = TagsFolder(tmp_path / "later")
     assert tags() == {}
     (tmp_path / "later").mkdir()
@@ -45,9 +51,12 @@ def test_a_change_shows_at_the_next_look(tmp_path: Path) -> None:
     assert tags() == {}
 
 
+@pytest.mark.covers("G10")
 def test_numbers_become_texts_and_the_rest_is_skipped(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Numbers and booleans become texts; other values and keys with the reserved prefix are dropped with a
+    warning."""
     write(
         tmp_path,
         "a.toml",

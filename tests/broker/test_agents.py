@@ -80,8 +80,10 @@ async def test_a_hello_shows_the_server_at_once_and_tells_the_agent_the_limits(b
         assert await state_of(broker, "found") == "READY"
 
 
+@pytest.mark.covers("G28")
 async def test_without_a_common_version_both_sides_know_why(broker: RunningBroker) -> None:
-    """G28"""
+    """An agent that speaks no version of the broker's is told so in the answer to its hello and in the
+    close code."""
     async with raw_agent(broker) as agent:
         answer = await agent.greet(protocolVersions=[2, 3])
         assert answer["result"]["code"] == "UNSUPPORTED_PROTOCOL"
@@ -106,8 +108,10 @@ async def test_whoever_does_not_say_hello_first_has_to_go(broker: RunningBroker,
 # ------------------------------------------------------------------ what is said
 
 
+@pytest.mark.covers("G27")
 async def test_an_unknown_message_is_survived(broker: RunningBroker) -> None:
-    """G27"""
+    """A message of a name that the broker does not know is answered with a complaint, and the channel goes
+    on."""
     async with raw_agent(broker) as agent:
         await agent.greet()
         for _ in range(5):
@@ -151,8 +155,9 @@ async def test_metrics_of_a_delta_show_beside_what_was_known(broker: RunningBrok
         assert host["Os"] == {"Family": "linux"}
 
 
+@pytest.mark.covers("G39")
 async def test_a_gap_leads_to_one_full_update_and_not_to_wrong_data(broker: RunningBroker) -> None:
-    """G39"""
+    """After a missing update the broker applies no difference until it has all again, and asks for it."""
     async with raw_agent(broker) as agent:
         await agent.greet(sessions=[session("a")])
 
@@ -177,8 +182,9 @@ async def test_a_gap_leads_to_one_full_update_and_not_to_wrong_data(broker: Runn
         assert states == {"a": "DELETED", "b": "READY", "c": "READY"}
 
 
+@pytest.mark.covers("G40")
 async def test_an_agent_cannot_touch_a_session_of_another_server(broker: RunningBroker) -> None:
-    """G40"""
+    """What an agent says of a session that is bound to another reachable server changes nothing there."""
     async with raw_agent(broker) as first, raw_agent(broker) as second:
         await first.greet("server-1", server=hello()["server"] | {"tags": TAGS})
         (session_id,) = await create(broker)
@@ -198,8 +204,9 @@ async def is_ready(broker: RunningBroker, session_id: str) -> bool:
 # ------------------------------------------------------------------ two channels for one server
 
 
+@pytest.mark.covers("G35")
 async def test_a_newer_run_of_the_same_host_takes_over(broker: RunningBroker) -> None:
-    """G35"""
+    """A restarted agent takes over from its own former channel, which is closed as superseded."""
     async with raw_agent(broker) as old, raw_agent(broker) as new:
         await old.greet(epoch=1)
         assert (await new.greet(epoch=2))["result"]["success"]
@@ -210,8 +217,9 @@ async def test_a_newer_run_of_the_same_host_takes_over(broker: RunningBroker) ->
         assert len(broker.broker.agents) == 1
 
 
+@pytest.mark.covers("G35")
 async def test_a_second_process_on_one_host_is_refused(broker: RunningBroker) -> None:
-    """G35"""
+    """A second process of the same host that is not newer is refused, and the first goes on."""
     async with raw_agent(broker) as first, raw_agent(broker) as second:
         await first.greet(epoch=2, instanceId="one")
         answer = await second.greet(epoch=2, instanceId="two")
@@ -222,8 +230,9 @@ async def test_a_second_process_on_one_host_is_refused(broker: RunningBroker) ->
         assert (await first.hear(Name.SERVER_UPDATE_RESPONSE)).body["result"]["success"]
 
 
+@pytest.mark.covers("G34")
 async def test_a_copy_of_a_machine_is_told_to_take_a_new_id(broker: RunningBroker) -> None:
-    """G34"""
+    """A host that comes under the id of another machine is told to take a new one."""
     async with raw_agent(broker) as original, raw_agent(broker) as clone:
         await original.greet()
         answer = await clone.greet(epoch=9, machineFingerprint="another machine")
@@ -245,10 +254,12 @@ async def test_commands_go_to_the_channel_that_took_over(broker: RunningBroker) 
         await until_async(lambda: is_ready(broker, session_id))
 
 
-# ------------------------------------------------------------------ the end of a channel (G20)
+# ------------------------------------------------------------------ the end of a channel
 
 
+@pytest.mark.covers("G20")
 async def test_a_goodbye_makes_the_server_unreachable_at_once(broker: RunningBroker) -> None:
+    """An agent that says goodbye is unreachable at once, without any grace time."""
     async with raw_agent(broker) as agent:
         await agent.greet(sessions=[session("a")])
         await agent.say(Name.AGENT_GOODBYE, reason="shutdown")
@@ -311,8 +322,9 @@ async def test_a_command_has_all_it_needs_and_its_result_is_confirmed(broker: Ru
         assert await state_of(broker, session_id) == "READY"
 
 
+@pytest.mark.covers("G38")
 async def test_no_more_than_four_commands_are_under_way_at_one_agent(broker: RunningBroker) -> None:
-    """G38"""
+    """An agent that does not answer gets four commands and no more; the others wait in the broker."""
     async with raw_agent(broker) as agent:
         await agent.greet(server=hello()["server"] | {"tags": TAGS})
         ids = await create(broker, 6)
@@ -348,10 +360,12 @@ async def test_a_refused_command_fails_with_the_agents_words(broker: RunningBrok
         assert (shown["State"], shown["StateReason"]) == ("UNKNOWN", "The disk is full.")
 
 
+@pytest.mark.covers("G30")
 async def test_a_result_of_a_former_channel_is_taken_and_an_unknown_one_confirmed(
     broker: RunningBroker,
 ) -> None:
-    """G30"""
+    """A result may come over another channel than its command; one that nobody knows is confirmed, so that
+    the agent forgets it."""
     async with raw_agent(broker) as agent:
         await agent.greet()
         (session_id,) = await create(broker)
@@ -381,8 +395,9 @@ def asked_for_a_picture(broker: RunningBroker) -> asyncio.Task[Any]:
     return asyncio.create_task(broker.client.post("/getSessionScreenshots", json=[{"SessionId": "a"}]))
 
 
+@pytest.mark.covers("G18")
 async def test_a_large_picture_comes_in_pieces_while_updates_go_on(broker: RunningBroker) -> None:
-    """G18"""
+    """A picture in pieces is put together while updates pass between the pieces."""
     picture = base64.b64encode(bytes(600_000)).decode()
     async with raw_agent(broker) as agent:
         await ready_session(broker, agent)
@@ -490,10 +505,12 @@ async def test_more_hellos_than_can_be_worked_on_are_asked_to_come_later(
     assert await servers(broker) == {}
 
 
+@pytest.mark.covers("G38")
 async def test_an_agent_that_does_not_read_is_given_up(
     broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """G38: a WebSocket that takes the answer to the hello and then nothing more."""
+    """An agent that takes the answer to its hello and then nothing more does not fill the broker's memory:
+    its channel is given up."""
     monkeypatch.setattr(agent_channel, "_SEND_WITHIN_S", 0.1)
     frames: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     frames.put_nowait({"type": "websocket.connect"})

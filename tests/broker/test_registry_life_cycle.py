@@ -556,7 +556,10 @@ def test_force_on_a_lost_server_sends_nothing() -> None:
     assert scene.state(session_id) is None
 
 
+@pytest.mark.covers("G25")
 def test_a_session_that_outlives_force_comes_back_after_a_minute() -> None:
+    """A session that was deleted by force on a lost server and lives on there is READY again when the
+    server is back, but not before a minute has passed."""
     scene = Scene()
     session_id = ready(scene)
     host_lists_it(scene, session_id)

@@ -12,6 +12,7 @@ from broker_stub.broker.events import (
     Refused,
     ReportAnswer,
     ReportsPaced,
+    Rules,
     ServerReported,
     SessionsReported,
 )
@@ -61,7 +62,10 @@ def test_availability_at_hello(block: dict[str, Any], sessions: list[dict[str, A
     scene.check()
 
 
+@pytest.mark.covers("G22")
 def test_of_several_reasons_the_first_in_order_is_shown() -> None:
+    """When several reasons make a server unavailable, the one shown is the first of the fixed order: no
+    agent, no DCV server, closed by an operator, somebody logged in."""
     scene = Scene()
     scene.hello(block=server_block("windows", existingLoggedInUser=True, healthy=False))
     scene.close("s1")
@@ -172,7 +176,10 @@ def test_a_creation_on_a_server_that_goes_is_tried_elsewhere() -> None:
     scene.check()
 
 
+@pytest.mark.covers("G24")
 def test_sessions_of_a_lost_server_can_go_before_it() -> None:
+    """Sessions of a lost agent leave the lists at their configured time, and the server at its own, later
+    one."""
     scene = Scene(unreachable_sessions_kept_s=2)
     scene.hello(sessions=[report("x")])
     scene.drop(goodbye=True)
@@ -180,6 +187,10 @@ def test_sessions_of_a_lost_server_can_go_before_it() -> None:
     assert scene.state("x") is None
     assert scene.availability() == "UNREACHABLE_AGENT"
     scene.check()
+    scene.wait(Rules().unreachable_server_kept_s - 3)
+    assert scene.availability() == "UNREACHABLE_AGENT"
+    scene.wait(1)
+    assert scene.availability() is None
 
 
 # ------------------------------------------------------------------ open and closed
@@ -212,8 +223,11 @@ def test_servers_that_cannot_be_opened_or_closed(operation: Any, server_id: str,
     assert operation(Scene(), server_id) == expected
 
 
+@pytest.mark.covers("G26")
 @pytest.mark.parametrize("trouble", ["agent restart", "broker restart", "record removed"])
 def test_the_closed_mark_survives(trouble: str) -> None:
+    """A server that was closed is still closed after a restart of its agent or of the broker, and after
+    its record was removed and it returned."""
     scene = Scene()
     scene.hello()
     scene.close("s1")
