@@ -2,8 +2,8 @@
 
 Run as `python -m tests.bench.full_fleet FOLDER SERVERS SESSIONS_EACH [lively]`; it says where
 it listens as a line of JSON and runs until its standard input ends. Beside the
-broker's own listener there is one for plain HTTP, and one that asks for no token,
-all of the same kind. Each answers two questions of its own:
+broker's own listeners there are three of the same kind: one as those are, one for
+plain HTTP, and one that asks for no token. Each answers two questions of its own:
 
 - `/floor/BYTES`: a constant body of that size, by an application that does nothing else;
 - `/cpu`: seconds of CPU this process has used, and `/stall`: what held its loop up since last asked.
@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from broker_stub.agent.process import loop_factory
 from broker_stub.broker.coordinator import Coordinator, utc_now
 from broker_stub.broker.events import ServerReported, SessionsReported
+from broker_stub.broker.front import CLIENT_ACTIONS, Front
 from broker_stub.broker.garbage import keep_collections_short
 from broker_stub.broker.http_api import HttpApi
 from broker_stub.broker.listeners import Listener, open_socket
@@ -106,11 +107,11 @@ class FullBroker(Broker):
     async def _restored(self) -> Registry:
         return fleet(*self._size, rules_of(self._settings), self._now())
 
-    async def _client_app(self) -> Any:
-        return WithFloor(await super()._client_app(), self.heartbeat)
-
     async def open_beside(self, app: ASGIApp, *, is_tls: bool) -> str:
-        """Serve something on a listener like the broker's own; returns its address."""
+        """Serve something on a listener like the broker's own, with the two questions; its address."""
+        front = Front(CLIENT_ACTIONS, self.metrics.observe_request)
+        front.app = app
+        app = WithFloor(front, self.heartbeat)
         socket = open_socket("127.0.0.1", 0)
         own = next(listener.config for listener, _ in self._listeners if listener.config.ssl)
         if is_tls and own.ssl:
@@ -154,15 +155,14 @@ async def main(folder: str, servers: int, sessions_each: int, *, is_lively: bool
     await broker.start()
     client_id, _ = await broker.tokens.register_client("bench")
     api: HttpApi = await Broker._client_app(broker)
-    api._rules = replace(api._rules, needs_token=False)
-    without_token = WithFloor(api, broker.heartbeat)
+    api.change_rules(replace(api._rules, needs_token=False))
     notice = {
-        "url": broker.client_url,
+        "url": await broker.open_beside(broker.client_app, is_tls=True),
         "agent_url": broker.agent_url,
         "ca_file": str(broker.ca_file),
         "token": broker.tokens.issue_access(client_id)[0],
         "plain_url": await broker.open_beside(broker.client_app, is_tls=False),
-        "free_url": await broker.open_beside(without_token, is_tls=True),
+        "free_url": await broker.open_beside(api, is_tls=True),
     }
     sparing = keep_collections_short(arrived_s=1)
     tasks = [asyncio.create_task(broker.heartbeat.beat()), asyncio.create_task(sparing)]
