@@ -136,9 +136,9 @@ class LocalFront(Front):
 
 
 def _operation(path: str) -> str:
-    if _CONNECTION_DATA.match(path):
-        return "get-session-connection-data"
-    return OPERATIONS.get(path, "other")
+    if operation := OPERATIONS.get(path):
+        return operation
+    return "get-session-connection-data" if _CONNECTION_DATA.match(path) else "other"
 
 
 def _outcome(status: int) -> str:
