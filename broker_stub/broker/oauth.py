@@ -73,7 +73,7 @@ class Keys:
             grace_s: How long tokens of the former keys are still good, in seconds.
 
         Raises:
-            StoreUnavailable: the new key cannot be kept; the former ones stay in use.
+            StoreUnavailable: it cannot be kept now; the former keys stay in use until the next start.
         """
         async with self._turn:
             made = await _new_key(self._purpose, self._now)
@@ -185,7 +185,7 @@ class Tokens:
             grace_s: How long the tokens that are out are still good, in seconds.
 
         Raises:
-            StoreUnavailable: the new key cannot be kept; nothing changes.
+            StoreUnavailable: the new key cannot be kept now; nothing changes before the next start.
         """
         await self._keys["access"].renew(grace_s)
 

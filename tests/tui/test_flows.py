@@ -84,6 +84,23 @@ async def test_permissions_are_sent_and_remembered(tmp_path: Path) -> None:
         assert base64.b64encode(b"bob allow display").decode() not in screen_text(pilot.app)
 
 
+async def test_a_link_for_somebody_whom_the_permissions_shut_out_says_so(tmp_path: Path) -> None:
+    async with console_on(tmp_path) as (_, pilot):
+        await pilot.press("p")
+        await see(pilot, "%owner% allow builtin")
+        await pilot.press("ctrl+end", *"bob allow display", "ctrl+o")
+        await see(pilot, "bob gains")
+        await pilot.pause(TYPED_AHEAD_S)
+        await pilot.press("y")
+        await see(pilot, "permissions: 1 sent.")
+        await pilot.press("c")
+        await see(pilot, "Connect to", "authToken=")
+        for user, is_shut_out in (("carl", True), ("bob", False)):
+            await pilot.press("u", "end", *["backspace"] * 20, *user, "enter")
+            shown = see if is_shut_out else see_gone
+            await shown(pilot, f"not let {user if is_shut_out else 'carl'} see this session")
+
+
 async def test_servers_are_closed_opened_and_the_closing_is_taken_back(tmp_path: Path) -> None:
     async with console_on(tmp_path) as (fleet, pilot):
         await pilot.press("3")
