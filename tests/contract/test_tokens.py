@@ -152,7 +152,7 @@ async def test_a_token_outlives_a_restart_of_the_broker(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ the operations
 
 
-@pytest.mark.covers("C32")
+@pytest.mark.covers("C32", "B26")
 async def test_the_documented_probe_is_answered_to_the_letter(broker: RunningBroker) -> None:
     """The request that administrators are told to try an installation with gets 401 and exactly that body."""
     answer = await without_header(broker, "GET", "/sessionConnectionData/aSession/aOwner")
@@ -195,7 +195,7 @@ async def test_a_changed_token_is_refused(broker: RunningBroker) -> None:
     assert (await with_token(broker, token)).status_code == 200
 
 
-@pytest.mark.covers("C36")
+@pytest.mark.covers("C36", "B26")
 async def test_without_authorization_nobody_needs_a_token(tmp_path: Path) -> None:
     """With authorization switched off operations work for everybody; a token is not looked at."""
     async with running_broker(tmp_path, enable_authorization=False) as broker:
@@ -212,7 +212,7 @@ async def test_without_authorization_nobody_needs_a_token(tmp_path: Path) -> Non
                 assert (answer.status_code, error_of(answer)) == (400, "Dcv session not found.")
 
 
-@pytest.mark.covers("C37")
+@pytest.mark.covers("C37", "B11")
 async def test_the_definition_is_there_for_everybody(broker: RunningBroker) -> None:
     """The API definition is served as YAML without a token."""
     answer = await without_header(broker, "GET", "/dcv-session-manager-api.yaml")
@@ -221,7 +221,7 @@ async def test_the_definition_is_there_for_everybody(broker: RunningBroker) -> N
     assert answer.content == wire_schema.OWN_PATH.read_bytes()
 
 
-@pytest.mark.covers("C31", "C37")
+@pytest.mark.covers("C31", "C37", "B11")
 async def test_what_is_switched_off_is_not_found(tmp_path: Path) -> None:
     """A broker that issues no tokens, or does not serve the definition, does not know those paths."""
     async with running_broker(tmp_path, enable_authorization_server=False, enable_api_yaml=False) as broker:
