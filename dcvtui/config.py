@@ -373,6 +373,10 @@ def _no_credentials(url: str, origin: str, stored: list[_Stored], place: _Stored
     others = [other for other in stored if other is not place and _has_secret(other.profile)]
     if place is None and others:
         return _astray(origin, url, others[0])
+    if place is not None and place.is_profile:
+        return ConfigError(
+            f"There is no client secret in {place.origin}. Run: dcvtui login --profile {place.profile.name}"
+        )
     return ConfigError(
         "The client id or the client secret is missing. Give both by DCV_SM_CLIENT_ID and "
         "DCV_SM_CLIENT_PASSWORD; the broker's `register-api-client` prints them."
