@@ -38,9 +38,9 @@ class Demo(Protocol):
 @click.option("--still", is_flag=True, help="Nothing changes by itself; what you do still works.")
 @looks
 def demo(no_ui: bool, servers: int, sessions: int | None, seed: int, still: bool, looks_like: Looks) -> int:
-    """Try everything on a fleet of simulated servers, with a broker of its own.
+    """Try everything on a fleet of simulated servers.
 
-    Nothing is left when it ends.
+    With a broker of its own. Nothing is left when it ends.
     """
     # The one place where the console's side knows our broker: it starts it, as a program beside it.
     from broker_stub import demo as local  # noqa: PLC0415  as heavy as the rest, and only here
