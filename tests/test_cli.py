@@ -442,7 +442,15 @@ def test_alone_it_prints_its_help_where_there_is_no_terminal() -> None:
     assert done.stdout == fresh("--help").stdout == fresh("-h").stdout
 
 
-@pytest.mark.parametrize("line", [["--version"], ["--help"], ["describe-sessions", "--help"], ["--bogus"]])
+@pytest.mark.parametrize(
+    "line",
+    [
+        ["--version"],
+        ["--help"],
+        ["--bogus"],
+        *([name, "--help"] for section in cli.SECTIONS.values() for name in section),
+    ],
+)
 def test_help_and_version_load_nothing_heavy(line: list[str]) -> None:
     code = (
         "import sys\nfrom dcvtui import cli\n"
@@ -451,7 +459,19 @@ def test_help_and_version_load_nothing_heavy(line: list[str]) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = done.stderr.splitlines()[-1]
-    for heavy in ("textual", "rich", "httpx", "authlib", "pydantic", "asyncio", "broker_stub"):
+    # The network's own libraries, and those of tokens, among them.
+    for heavy in (
+        "textual",
+        "rich",
+        "httpx",
+        "authlib",
+        "joserfc",
+        "pydantic",
+        "yaml",
+        "PIL",
+        "asyncio",
+        "ssl",
+    ):
         assert f"'{heavy}'" not in loaded
 
 

@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+import dcvtui.cli
 
 SCREEN = {"textual", "rich"}
 NETWORK = {"httpx", "authlib", "starlette", "uvicorn", "websockets", "sqlalchemy"}
@@ -35,6 +38,14 @@ def loaded_by(statement: str) -> set[str]:
 )
 def test_headless_modules_load_no_screen(module: str) -> None:
     assert not loaded_by(f"import dcvtui.{module}") & SCREEN
+
+
+@pytest.mark.parametrize("package", ["commands", "headless"])
+def test_no_command_loads_the_screen(package: str) -> None:
+    folder = Path(dcvtui.cli.__file__).parent / package
+    modules = [f"dcvtui.{package}.{path.stem}" for path in folder.glob("[a-z]*.py")]
+    assert len(modules) > 8
+    assert not loaded_by(f"import {', '.join(modules)}") & SCREEN
 
 
 @pytest.mark.parametrize(

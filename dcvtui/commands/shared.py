@@ -3,7 +3,6 @@
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -269,6 +268,7 @@ def read_permissions(_context: click.Context, parameter: click.Parameter, value:
     """
     import base64  # noqa: PLC0415  with its one use
     import binascii  # noqa: PLC0415  as above
+    from pathlib import Path  # noqa: PLC0415  as above
 
     if value is None:
         return None
