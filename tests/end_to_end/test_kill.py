@@ -35,20 +35,26 @@ def state_of(stand: Stand, session_id: str) -> str:
     return str(stand.session(session_id).get("State", "not listed"))
 
 
-def x_servers() -> set[int]:
-    return {one.pid for one in psutil.process_iter(["name"]) if one.info["name"] == "Xvfb"}
+def x_servers(stand: Stand) -> set[int]:
+    """The X servers of this agent's sessions; others on the host come and go as they like."""
+    return {
+        one.pid
+        for one in psutil.process_iter(["name", "cmdline"])
+        if one.info["name"] == "Xvfb" and str(stand.folder) in " ".join(one.info["cmdline"] or ())
+    }
 
 
 def test_everything_acknowledged_is_there_after_kill_9_of_the_broker(stand: Stand) -> None:
     ready = create(stand, "cad-1", InitFile="clock.sh")
     wait_until(lambda: state_of(stand, ready) == "READY", "READY")
-    before, processes = stand.session(ready), x_servers()
+    before, processes = stand.session(ready), x_servers(stand)
+    assert processes
     server_id = stand.servers()[0]["Id"]
     assert stand.call("closeServers", [{"ServerId": server_id, "Force": True}])["SuccessfulList"]
     waiting = create(stand, "cad-2", EnqueueRequest=True)
 
     stand.kill(stand.broker)
-    assert processes <= x_servers(), "a running X session was touched"
+    assert processes <= x_servers(stand), "a running X session was touched"
     stand.start_broker()
 
     # The token of before still counts, and so do the closed mark and the queued session.
@@ -59,7 +65,7 @@ def test_everything_acknowledged_is_there_after_kill_9_of_the_broker(stand: Stan
     assert [after[key] for key in ("Id", "Name", "Owner", "CreationTime")] == [
         before[key] for key in ("Id", "Name", "Owner", "CreationTime")
     ]
-    assert processes <= x_servers()
+    assert processes <= x_servers(stand)
     assert after["Server"]["Id"] == server_id
     # The registered client too: the queued session is placed once its server is open again.
     assert stand.call("openServers", [{"ServerId": server_id}])["SuccessfulList"]
@@ -69,10 +75,11 @@ def test_everything_acknowledged_is_there_after_kill_9_of_the_broker(stand: Stan
 def test_x_sessions_are_found_again_after_kill_9_of_the_agent(stand: Stand) -> None:
     session_id = create(stand, "cad-1", InitFile="clock.sh")
     wait_until(lambda: state_of(stand, session_id) == "READY", "READY")
-    before, processes = stand.session(session_id), x_servers()
+    before, processes = stand.session(session_id), x_servers(stand)
+    assert processes
 
     stand.kill(stand.agent)
-    assert processes <= x_servers(), "a running X session was touched"
+    assert processes <= x_servers(stand), "a running X session was touched"
     stand.start_agent()
 
     # Within its grace time a lost agent changes no state; a picture comes only from the new one.
@@ -82,7 +89,7 @@ def test_x_sessions_are_found_again_after_kill_9_of_the_agent(stand: Stand) -> N
     after = stand.session(session_id)
     assert after["CreationTime"] == before["CreationTime"]
     assert after["Server"]["Id"] == before["Server"]["Id"]
-    assert processes <= x_servers()
+    assert processes <= x_servers(stand)
 
 
 def test_the_console_recovers_by_itself_and_says_how_old_its_data_is(stand: Stand) -> None:
