@@ -108,13 +108,10 @@ class AgentEndpoints:
 
     async def _register(self, request: Request) -> Response:
         caller = request.client.host if request.client else ""
-        if wait_s := self._failures.wait_s(caller):
-            return _registration_error("too_many_requests", "Too many failed registrations.", 429, wait_s)
         body = await _body(request)
         asked = _json_object(body) if body is not None else None
         if asked is None:
-            self._failures.note(caller)
-            return _registration_error("invalid_client_metadata", "The request is not a small JSON object.")
+            return self._failed(caller, "invalid_client_metadata", "The request is not a small JSON object.")
         statement, name = asked.get("software_statement"), asked.get("client_name")
         grants = asked.get("grant_types", ["client_credentials"])
         if (
@@ -122,15 +119,11 @@ class AgentEndpoints:
             or not isinstance(grants, list)
             or "client_credentials" not in grants
         ):
-            self._failures.note(caller)
-            return _registration_error("invalid_client_metadata", "The request lacks a statement or grant.")
+            return self._failed(caller, "invalid_client_metadata", "The request lacks a statement or grant.")
         try:
-            client_id, secret = await self._tokens.register_agent(
-                statement, name[:_LONGEST_NAME] if isinstance(name, str) else "agent"
-            )
+            client_id, secret = await self._tokens.register_agent(statement, _storable_name(name))
         except StatementRefused as error:
-            self._failures.note(caller)
-            return _registration_error("invalid_software_statement", str(error))
+            return self._failed(caller, "invalid_software_statement", str(error))
         except StoreUnavailable:
             return _registration_error("temporarily_unavailable", "The database cannot be written.", 503, 5)
         audit.note_actor(client_id)
@@ -142,6 +135,13 @@ class AgentEndpoints:
             "token_endpoint_auth_method": "client_secret_basic",
         }
         return JSONResponse(answer, 201, _NO_STORE)
+
+    def _failed(self, caller: str, error: str, description: str) -> Response:
+        """The answer to a registration that is refused; good ones of the same address are never held up."""
+        if wait_s := self._failures.wait_s(caller):
+            return _registration_error("too_many_requests", "Too many failed registrations.", 429, wait_s)
+        self._failures.note(caller)
+        return _registration_error(error, description)
 
     # -------------------------------------------------------------- connection tokens
 
@@ -202,6 +202,12 @@ async def _body(request: Request) -> bytes | None:
         if len(body) > _LONGEST_BODY:
             return None
     return body
+
+
+def _storable_name(name: Any) -> str:
+    """What an agent calls itself; half of a surrogate pair, which JSON can hold, cannot be stored."""
+    text = name[:_LONGEST_NAME].encode("utf-8", "replace").decode() if isinstance(name, str) else ""
+    return text or "agent"
 
 
 def _json_object(body: bytes) -> dict[str, Any] | None:

@@ -102,6 +102,8 @@ class KeySet:
         if document != self._document:  # equal keys stay the same objects: verified tokens hang on them
             self._keys = read_keys(document, self._url)
             self._document = document
+            if not self._keys:
+                logger.warning("No key at %s can be used; its server's tokens are refused.", self._url)
         self._fetched_at = self._now()
 
     def refresh_later(self) -> None:

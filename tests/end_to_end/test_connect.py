@@ -278,7 +278,7 @@ def test_no_secret_lies_about_after_a_whole_run(stand: Stand, tmp_path: Path) ->
     assert processes_show(secrets, but=set()) == []
     psutil.Process(int((stand.folder / "viewer-pid").read_text())).kill()
     stand.end_sessions()
-    assert files_show(stand.folder, secrets) == []
+    assert files_show(stand.folder, secrets) == files_show(tmp_path, secrets) == []
     logs = [path for path in stand.folder.rglob("*.log") if path.stat().st_size]
     assert len(logs) >= 3, f"there is something to search: {logs}"
     assert not link.stderr or not any(secret in link.stderr for secret in secrets.values())
