@@ -80,6 +80,7 @@ class Entrance:
         self._path = web_url_path
         self._most_clients = most_clients
         self._server: Server | None = None
+        self._address: str | None = None
         self._visits: dict[ServerConnection, Visit] = {}
         self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,6 +96,7 @@ class Entrance:
         Raises:
             OSError: the port cannot be had.
         """
+        self._address = None if address in (None, "0.0.0.0", "::") else address  # noqa: S104  only compared
         self._server = await serve(
             self._serve,
             address,
@@ -118,7 +120,8 @@ class Entrance:
         """Where people find it, as it is reported to the broker."""
         if self._server is None:
             raise RuntimeError("the entrance is not open")
-        return Endpoint(port=self._server.sockets[0].getsockname()[1], web_url_path=self._path)
+        port = self._server.sockets[0].getsockname()[1]
+        return Endpoint(port=port, web_url_path=self._path, ip_address=self._address)
 
     async def close(self) -> None:
         """Show everybody out; the sessions live on, and clients may come back to the next agent."""

@@ -138,7 +138,11 @@ def program_of(process: processes.Process) -> str:
 
 def nothing_left(settings: XSettings, session_id: str, display: int) -> bool:
     """Whether the machine shows no trace of a session."""
-    folder = folder_of(settings, session_id)
+    return nothing_is_left(folder_of(settings, session_id), display)
+
+
+def nothing_is_left(folder: SessionFolder, display: int) -> bool:
+    """Whether the machine shows no trace of the session that was kept there."""
     return not (
         folder.programs()
         or folder.servers()
