@@ -7,6 +7,7 @@ thousands of them. Nothing here knows screens or files. The errors are those of
 """
 
 import contextlib
+import hashlib
 import json
 import re
 import time
@@ -139,19 +140,32 @@ class BrokerClient:
         filters: Sequence[tuple[str, str]] = (),
         max_results: int | None = None,
         next_token: str | None = None,
+        known: bytes | None = None,
     ) -> Page:
-        """One page of sessions: `Sessions` is a list of objects, `NextToken` there only if more follow."""
+        """One page of sessions: `Sessions` is a list of objects, `NextToken` there only if more follow.
+
+        Args:
+            known: the `Digest` of this page when it was read last. If it is the same still, the answer is
+                not read again: `Sessions` is missing, and `NextToken` is the caller's to remember.
+        """
         body: Page = {"SessionIds": list(ids)} if ids else {}
         if filters:
             body["Filters"] = [{"Key": key, "Value": value} for key, value in filters]
-        return await self._page("/describeSessions", "Sessions", body, max_results, next_token)
+        return await self._page("/describeSessions", "Sessions", body, max_results, next_token, known)
 
     async def describe_servers_page(
-        self, ids: Sequence[str] = (), max_results: int | None = None, next_token: str | None = None
+        self,
+        ids: Sequence[str] = (),
+        max_results: int | None = None,
+        next_token: str | None = None,
+        known: bytes | None = None,
     ) -> Page:
-        """One page of servers: `Servers` is a list of objects, `NextToken` there only if more follow."""
+        """One page of servers: `Servers` is a list of objects, `NextToken` there only if more follow.
+
+        `known` is as in `describe_sessions_page`.
+        """
         body: Page = {"ServerIds": list(ids)} if ids else {}
-        return await self._page("/describeServers", "Servers", body, max_results, next_token)
+        return await self._page("/describeServers", "Servers", body, max_results, next_token, known)
 
     async def session_pages(
         self, ids: Sequence[str] = (), filters: Sequence[tuple[str, str]] = (), max_results: int | None = None
@@ -231,8 +245,14 @@ class BrokerClient:
     # ------------------------------------------------------------------ told by the broker
 
     async def live_path(self) -> str | None:
-        """Where the broker offers a stream of changes; `None` for brokers that do not."""
+        """Where the broker offers a stream of changes; `None` for brokers that do not.
+
+        Raises:
+            BrokerError: nobody can tell now, as while it starts or stops.
+        """
         response = await self._exchange.send("GET", self.url + "/health", is_repeatable=False)
+        if response.is_server_error:
+            raise self._exchange.refusal(response)
         try:
             path = response.json().get("liveChanges") if response.is_success else None
         except (ValueError, RecursionError, AttributeError):
@@ -302,13 +322,25 @@ class BrokerClient:
         return self._read(model, raw, was_sent=True)
 
     async def _page(
-        self, path: str, name: str, body: Page, max_results: int | None, next_token: str | None
+        self,
+        path: str,
+        name: str,
+        body: Page,
+        max_results: int | None,
+        next_token: str | None,
+        known: bytes | None,
     ) -> Page:
         if max_results is not None:
             body["MaxResults"] = max_results
         if next_token:
             body["NextToken"] = next_token
-        page = await self._call("POST", path, body, is_repeatable=True)
+        response = await self._answer("POST", path, body, is_repeatable=True)
+        digest = _digest(response.content) if known is not None and response.is_success else b""
+        if known and digest == known:
+            return {"Digest": digest}
+        page = self._exchange.json_object(response)
+        if known is not None:
+            page["Digest"] = digest
         entities = page.setdefault(name, [])
         if entities is None:
             entities = page[name] = []
@@ -329,6 +361,18 @@ class BrokerClient:
         is_change: bool = False,
         deadline_s: float | None = None,
     ) -> dict[str, Any]:
+        response = await self._answer(method, path, body, is_repeatable=is_repeatable, deadline_s=deadline_s)
+        return self._exchange.json_object(response, was_sent=is_change)
+
+    async def _answer(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        *,
+        is_repeatable: bool = False,
+        deadline_s: float | None = None,
+    ) -> httpx.Response:
         request: dict[str, Any] = {"is_repeatable": is_repeatable, "deadline_s": deadline_s}
         if body is not None:
             request["content"] = json.dumps(body, separators=(",", ":")).encode()
@@ -338,7 +382,7 @@ class BrokerClient:
             # A refused call did nothing, so that repeating it once is right for every operation.
             self._tokens.drop(token)
             response = await self._send(method, path, await self._tokens.current(), request)
-        return self._exchange.json_object(response, was_sent=is_change)
+        return response
 
     async def _send(
         self, method: str, path: str, token: str | None, request: Mapping[str, Any]
@@ -357,6 +401,15 @@ class BrokerClient:
             return Answer(model.read(raw), raw)
         except ValueError:  # pydantic's report would quote values, tokens among them
             raise self._exchange.not_understood("JSON of another shape", was_sent=was_sent) from None
+
+
+def _digest(content: bytes) -> bytes:
+    """Tells two answers apart by what they say; each has a `RequestId` of its own, which does not count."""
+    start = content.find(b'"RequestId"')
+    end = content.find(b'"', content.find(b":", start) + 2 if start >= 0 else 0)
+    digest = hashlib.blake2b(content[: max(start, 0)], digest_size=16)
+    digest.update(memoryview(content)[end if start >= 0 else 0 :])
+    return digest.digest()
 
 
 async def _follow(fetch: Callable[[str | None], Awaitable[Page]]) -> AsyncIterator[Page]:

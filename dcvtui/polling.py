@@ -43,11 +43,15 @@ class FleetSource(Protocol):
     def broker_time(self) -> datetime | None:
         """The `Date` of the last answer, where the broker sends one."""
 
-    async def describe_sessions_page(self, *, ids: Sequence[str] = (), next_token: str | None = None) -> Page:
-        """One page of DescribeSessions."""
+    async def describe_sessions_page(
+        self, *, ids: Sequence[str] = (), next_token: str | None = None, known: bytes | None = None
+    ) -> Page:
+        """One page of DescribeSessions; only its `Digest` if that is the known one."""
 
-    async def describe_servers_page(self, *, ids: Sequence[str] = (), next_token: str | None = None) -> Page:
-        """One page of DescribeServers."""
+    async def describe_servers_page(
+        self, *, ids: Sequence[str] = (), next_token: str | None = None, known: bytes | None = None
+    ) -> Page:
+        """One page of DescribeServers; only its `Digest` if that is the known one."""
 
 
 class Clock(Protocol):
@@ -134,6 +138,16 @@ class _Sweep:
     token: str | None = None
     pages: int = 0
     seen: dict[str, set[Key]] = field(default_factory=lambda: {"servers": set(), "sessions": set()})
+    known: dict[tuple[str, str | None], "_KnownPage"] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class _KnownPage:
+    """What a page told when it was read last: one that is the same need not be read again."""
+
+    digest: bytes
+    keys: tuple[Key, ...]
+    next_token: str | None
 
 
 class Poller:
@@ -160,6 +174,9 @@ class Poller:
         self._is_caught_up = True
         """Nothing can have changed since the last sweep that was not told."""
         self._sweep = _Sweep()
+        self._known_pages: dict[tuple[str, str | None], _KnownPage] = {}
+        self._touched: set[Key] = set()
+        """Records that were changed by something else than a page."""
         self._failures = 0
         self._offset = timedelta()
         self._last_good: datetime | None = None
@@ -264,7 +281,12 @@ class Poller:
             self._see("sessions", met)
             asked = () if page.get("NextToken") else keys
             sessions = changes_by_answer(self.snapshot.sessions, asked, met)
-        return Difference(servers, sessions)
+        return self._touching(Difference(servers, sessions))
+
+    def _touching(self, difference: Difference) -> Difference:
+        for changes in (difference.servers, difference.sessions):
+            self._touched.update(record.key for record in (*changes.present(), *changes.removed))
+        return difference
 
     def _see(self, kind: str, records: Sequence[ServerRecord] | Sequence[SessionRecord]) -> None:
         self._sweep.seen[kind].update(record.key for record in records)
@@ -287,7 +309,7 @@ class Poller:
             return Difference()
         if self._is_caught_up and self.link.state is not LinkState.STALE:
             self._last_good, self.link = now, Link(LinkState.LIVE)
-        return Difference(self._told_servers(event), self._told_sessions(event))
+        return self._touching(Difference(self._told_servers(event), self._told_sessions(event)))
 
     def _told_servers(self, event: LiveChanges) -> Changes[ServerRecord]:
         found = [server_record(wire, self._profile) for wire in event.servers]
@@ -309,35 +331,56 @@ class Poller:
         sweep = self._sweep
         if sweep.pages == 0:
             self._sweep_began = self._clock.now()
+        known = self._known_page()
+        digest = known.digest if known else b""
         if sweep.kind == "servers":
-            page = await self._source.describe_servers_page(next_token=sweep.token)
+            page = await self._source.describe_servers_page(next_token=sweep.token, known=digest)
+            if known and page.get("Digest") == digest:
+                return Difference(servers=self._same_again(known, self.snapshot.servers))
             found = [server_record(wire, self._profile) for wire in _entities(page, "Servers")]
-            self._see("servers", found)
-            servers = changes_by_page(self.snapshot.servers, found)
-            is_last = self._turn_page(page)
-            if is_last:
-                gone = changes_by_sweep(self.snapshot.servers, sweep.seen["servers"]).removed
-                servers = Changes(servers.added, servers.changed, gone)
-            return Difference(servers=servers)
-        page = await self._source.describe_sessions_page(next_token=sweep.token)
+            return Difference(servers=self._take_page(page, found, self.snapshot.servers))
+        page = await self._source.describe_sessions_page(next_token=sweep.token, known=digest)
+        if known and page.get("Digest") == digest:
+            return Difference(sessions=self._same_again(known, self.snapshot.sessions))
         met = [session_record(wire, self._profile) for wire in _entities(page, "Sessions")]
-        self._see("sessions", met)
-        sessions = changes_by_page(self.snapshot.sessions, met)
-        is_last = self._turn_page(page)
-        if is_last:
-            ended = changes_by_sweep(self.snapshot.sessions, sweep.seen["sessions"]).removed
-            sessions = Changes(sessions.added, sessions.changed, ended)
-        return Difference(sessions=sessions)
+        return Difference(sessions=self._take_page(page, met, self.snapshot.sessions))
 
-    def _turn_page(self, page: Page) -> bool:
+    def _known_page(self) -> "_KnownPage | None":
+        """The next page as it was in the sweep before, if nothing else has changed what it told."""
+        known = self._known_pages.get((self._sweep.kind, self._sweep.token))
+        return known if known and self._touched.isdisjoint(known.keys) else None
+
+    def _same_again(self, known: "_KnownPage", records: Mapping[Key, RecordT]) -> Changes[RecordT]:
+        return self._page_over(known, Changes(), records)
+
+    def _take_page(
+        self, page: Page, found: list[RecordT], records: Mapping[Key, RecordT]
+    ) -> Changes[RecordT]:
+        keys = tuple(record.key for record in found)
+        self._touched.difference_update(keys)
+        known = _KnownPage(page.get("Digest", b""), keys, _token(page))
+        return self._page_over(known, changes_by_page(records, found), records)
+
+    def _page_over(
+        self, page: "_KnownPage", changes: Changes[RecordT], records: Mapping[Key, RecordT]
+    ) -> Changes[RecordT]:
+        """Note what a page told, and turn it; the last one tells what is gone."""
+        seen = self._sweep.seen[self._sweep.kind]
+        seen.update(page.keys)
+        if page.digest:
+            self._sweep.known[self._sweep.kind, self._sweep.token] = page
+        if self._turn_page(page.next_token):
+            return Changes(changes.added, changes.changed, changes_by_sweep(records, seen).removed)
+        return changes
+
+    def _turn_page(self, token: str | None) -> bool:
         """Go on to the next page, kind or sweep; True if this kind is now known completely."""
         sweep, now = self._sweep, self._clock.now()
-        token = page.get("NextToken")
         if token and token == sweep.token:
             # Such a broker would be asked for ever (API specification, section 15).
             raise NotUnderstood("The broker answered with the same page token twice.")
         sweep.pages += 1
-        sweep.token = token if isinstance(token, str) and token else None
+        sweep.token = token
         pause = self._pace.page_s if self.is_complete and self._is_caught_up else 0
         self._sweep_due = now + timedelta(seconds=pause)
         if sweep.token:
@@ -359,6 +402,7 @@ class Poller:
         if self._is_told:
             self._sweep_due = now + timedelta(seconds=self._pace.live_sweep_s)
         self.is_complete = self._is_caught_up = True
+        self._known_pages = self._sweep.known
         self._sweep = _Sweep()
 
     # ------------------------------------------------------------------ the link
@@ -391,6 +435,11 @@ def _with_gone(
 ) -> Changes[RecordT]:
     removed = tuple(known[key] for key in gone if key in known)
     return Changes(changes.added, changes.changed, removed)
+
+
+def _token(page: Page) -> str | None:
+    token = page.get("NextToken")
+    return token if isinstance(token, str) and token else None
 
 
 def _ids(keys: Iterable[Key]) -> list[str]:

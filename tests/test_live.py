@@ -186,6 +186,18 @@ async def test_only_a_path_of_the_broker_itself_is_believed(tmp_path: Path, body
         assert await client.live_path() is None
 
 
+async def test_a_broker_that_only_starts_is_not_taken_for_one_without_a_stream(tmp_path: Path) -> None:
+    async def answer(_asked: Asked) -> bytes:
+        return reply({"status": "DOWN", "reason": "the broker is starting"}, "503 Service Unavailable")
+
+    async with (
+        awkward_broker(tmp_path, answer) as broker,
+        BrokerClient(broker.url, None, Trust(ca_file=broker.ca_file)) as client,
+    ):
+        with pytest.raises(Refused):
+            await client.live_path()
+
+
 @contextlib.asynccontextmanager
 async def following(client: BrokerClient) -> AsyncIterator[tuple[Poller, AsyncIterator[Update]]]:
     """A poller that is told what changes, and otherwise would ask only once a minute."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -49,9 +50,17 @@ class SmallBroker:
         self.trouble: BrokerError | None = None
         self.answer: Callable[[], Any] | None = None
         self.asked: list[tuple[float, str, str]] = []
+        self.spared = 0
         self.broker_time: datetime | None = None
 
-    def page(self, name: str, entities: dict[str, Any], ids: Sequence[str], next_token: str | None) -> Page:
+    def page(
+        self,
+        name: str,
+        entities: dict[str, Any],
+        ids: Sequence[str],
+        next_token: str | None,
+        known: bytes | None,
+    ) -> Page:
         what = "ids " + " ".join(ids) if ids else f"page {next_token or 0}"
         self.asked.append((self.clock.elapsed, name, what))
         if self.trouble:
@@ -65,13 +74,23 @@ class SmallBroker:
         page: dict[str, Any] = {name: rows[start : start + self.page_size]}
         if start + self.page_size < len(rows):
             page["NextToken"] = str(start + self.page_size)
-        return page
+        if known is not None:
+            digest = str(page).encode()
+            if digest == known:
+                self.spared += 1
+                return {"Digest": digest}
+            page["Digest"] = digest
+        return deepcopy(page)
 
-    async def describe_servers_page(self, *, ids: Sequence[str] = (), next_token: str | None = None) -> Page:
-        return self.page("Servers", self.servers, ids, next_token)
+    async def describe_servers_page(
+        self, *, ids: Sequence[str] = (), next_token: str | None = None, known: bytes | None = None
+    ) -> Page:
+        return self.page("Servers", self.servers, ids, next_token, known)
 
-    async def describe_sessions_page(self, *, ids: Sequence[str] = (), next_token: str | None = None) -> Page:
-        return self.page("Sessions", self.sessions, ids, next_token)
+    async def describe_sessions_page(
+        self, *, ids: Sequence[str] = (), next_token: str | None = None, known: bytes | None = None
+    ) -> Page:
+        return self.page("Sessions", self.sessions, ids, next_token, known)
 
 
 class Watching:
@@ -364,3 +383,38 @@ async def test_a_failing_page_is_said_although_the_broker_tells() -> None:
     watching.poller.tell(told(sessions=[{"Id": "new"}]))
     update = await watching.until(lambda update: bool(update.difference))
     assert update.link.state is LinkState.STALE
+
+
+# ------------------------------------------------------------------ pages that are the same again
+
+
+async def test_a_page_that_is_the_same_again_is_not_read_again() -> None:
+    watching = Watching(servers=150, sessions=250)
+    await watching.load()
+    watching.broker.sessions["s-0240"]["State"] = "DELETED"
+    await watching.until(lambda update: bool(update.difference))
+    assert watching.broker.spared == 4  # two pages of servers and two of three of sessions
+    assert watching.poller.snapshot.sessions["lab", "s-0240"].state == "DELETED"
+    assert len(watching.poller.snapshot.servers) == 150
+
+
+async def test_what_is_gone_is_found_although_the_other_pages_are_the_same() -> None:
+    watching = Watching(servers=150, sessions=250)
+    await watching.load()
+    del watching.broker.sessions["s-0249"]
+    await watching.until(lambda update: bool(update.difference.sessions.removed))
+    assert watching.broker.spared == 4
+    assert len(watching.names) == 249
+
+
+async def test_a_page_is_read_again_if_an_answer_by_ids_said_otherwise_meanwhile() -> None:
+    """It went to another state and back: the page is as it was, and what is shown is not."""
+    watching = Watching(servers=150, sessions=250)
+    await watching.load()
+    watching.poller.show(sessions=[("lab", "s-0001")])
+    watching.broker.sessions["s-0001"]["State"] = "UNKNOWN"
+    await watching.until(lambda update: bool(update.difference))
+    watching.poller.show()
+    watching.broker.sessions["s-0001"]["State"] = "READY"
+    update = await watching.until(lambda update: bool(update.difference))
+    assert update.snapshot.sessions["lab", "s-0001"].state == "READY"

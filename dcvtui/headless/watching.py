@@ -70,23 +70,27 @@ class OneKind:
         return self._client.broker_time
 
     async def describe_sessions_page(
-        self, *, ids: Sequence[str] = (), next_token: str | None = None
+        self, *, ids: Sequence[str] = (), next_token: str | None = None, known: bytes | None = None
     ) -> Mapping[str, Any]:
         """One page of sessions, if these are watched."""
         if self._kind is not SESSIONS:
             return {"Sessions": []}
-        return self._kept(await self._client.describe_sessions_page(ids=ids, next_token=next_token))
+        return self._kept(
+            await self._client.describe_sessions_page(ids=ids, next_token=next_token, known=known)
+        )
 
     async def describe_servers_page(
-        self, *, ids: Sequence[str] = (), next_token: str | None = None
+        self, *, ids: Sequence[str] = (), next_token: str | None = None, known: bytes | None = None
     ) -> Mapping[str, Any]:
         """One page of servers, if these are watched."""
         if self._kind is SESSIONS:
             return {"Servers": []}
-        return self._kept(await self._client.describe_servers_page(ids=ids, next_token=next_token))
+        return self._kept(
+            await self._client.describe_servers_page(ids=ids, next_token=next_token, known=known)
+        )
 
     def _kept(self, page: Mapping[str, Any]) -> Mapping[str, Any]:
-        for wire in page[self._kind.name]:
+        for wire in page.get(self._kind.name, ()):
             self.wires[_place(wire)] = wire
         return page
 
