@@ -61,8 +61,8 @@ def broker_url(address: str) -> str:
     """
     text = address.strip()
     if "://" in text:
-        return check_url(text, "the form")
-    url = check_url(f"https://{text}" if text else "", "the form")
+        return check_url(text, "your entry")
+    url = check_url(f"https://{text}" if text else "", "your entry")
     parts = urlsplit(url)
     return url if parts.port else url.replace(parts.netloc, f"{parts.netloc.rstrip(':')}:{_USUAL_PORT}", 1)
 

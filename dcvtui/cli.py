@@ -5,6 +5,7 @@ standard error and an exit code. Nothing is loaded before it is known what is to
 be done; not even the commands, whose help is in the table below.
 """
 
+import errno
 import os
 import signal
 import sys
@@ -18,6 +19,9 @@ from dcvtui.options import Commands, Entry, Given, PipeClosed
 from dcvtui.version import __version__
 
 _OK, _NOT_UNDERSTOOD, _INTERRUPTED, _BAD_VALUE, _OTHER = 0, 2, 130, 252, 255
+
+# What a disk answers that the output goes to; everything else commands look after themselves.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 _SESSIONS, _SERVERS = "dcvtui.commands.sessions", "dcvtui.commands.servers"
 _REACHING, _PICTURES = "dcvtui.commands.reaching", "dcvtui.commands.pictures"
@@ -116,10 +120,7 @@ def run(arguments: list[str]) -> int:
     Returns:
         The exit code; everything a person should know has been printed.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # A name from elsewhere must not end the program on a terminal that cannot show it.
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     try:
         code: Any = cli.main(arguments, prog_name="dcvtui", standalone_mode=False, obj=Given())
         sys.stdout.flush()
@@ -135,10 +136,30 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _INTERRUPTED
     except (PipeClosed, BrokenPipeError):
-        # The rest goes nowhere, also what Python flushes at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_no_more()
         return _OK
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        _write_no_more()
+        _say(f"The output cannot be written: {error.strerror or error}.")
+        return _OTHER
     return int(code or _OK)
+
+
+def _prepare_streams() -> None:
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:  # closed by whoever started the program
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115  as long as the program
+    for stream in (sys.stdout, sys.stderr):
+        # A name from elsewhere must not end the program on a terminal that cannot show it.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _write_no_more() -> None:
+    """The rest goes nowhere, also what Python flushes at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(sentence: str) -> None:

@@ -62,6 +62,11 @@ def read_ids(values: Sequence[str]) -> Ids:
         is_piped = is_piped or value == "-"
         parts = sys.stdin.read().splitlines() if value == "-" else value.split(",")
         found |= dict.fromkeys(part.strip() for part in parts if part.strip())
+    for identity in found:
+        try:
+            identity.encode()
+        except UnicodeEncodeError:
+            raise click.BadParameter("An id holds bytes that are no UTF-8.") from None
     return Ids(tuple(found), is_piped)
 
 

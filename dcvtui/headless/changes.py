@@ -182,7 +182,7 @@ class _Telling:
         if chosen is not Format.TABLE:
             for result in results:
                 if result.outcome is not Outcome.DONE:
-                    say(f"{self._name(result) or result.id}: {result.outcome}: {result.reason}")
+                    say(f"{self._shown(result)}: {result.outcome}: {result.reason}")
         return self._code(results)
 
     def _code(self, results: Sequence[ItemResult]) -> int:
@@ -199,6 +199,9 @@ class _Telling:
 
     def _name(self, result: ItemResult) -> str:
         return self.names.get(result.id) or result.name or str((result.answer or {}).get("Name") or "")
+
+    def _shown(self, result: ItemResult) -> str:
+        return self._name(result) or result.id or f"the {self.verb.kind.noun}"
 
     def _table(self, results: Sequence[ItemResult]) -> tuple[list[str], list[list[str]]]:
         heads = ["RESULT", "NAME", "STATE", "ID", "REASON"]
@@ -246,7 +249,7 @@ class _Telling:
             write_rows(*self._planned(items), chosen, sys.stdout)
         failed = [r for r in (*results, *self.hopeless) if r.outcome is Outcome.FAILED]
         for result in failed:
-            say(f"{self._name(result) or result.id}: {result.outcome}: {result.reason}")
+            say(f"{self._shown(result)}: {result.outcome}: {result.reason}")
         batch = self.story.batch
         if batch and batch.error and not self.story.unsent:
             say(batch.error.sentence)
