@@ -78,8 +78,8 @@ def ask_broker(config: Path | None, method: str, path: str, asked: Any = None) -
     """Ask the running broker; whatever is wrong ends the command with a sentence."""
     import httpx
 
-    from broker_stub.broker.admin import socket_path
-    from broker_stub.broker.listeners import ListenError, short_path
+    from broker_stub.broker.sockets import ListenError, short_path
+    from broker_stub.broker.working_path import socket_path
 
     socket_file = socket_path(settings_for_administration(config).files.working_path)
     not_running = f"the broker is not running (no answer on {socket_file})"

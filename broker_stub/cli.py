@@ -49,8 +49,8 @@ def start(config: Path | None, ready_fd: int | None, allow_insecure_config: bool
     from broker_stub.broker.coordinator import utc_now
     from broker_stub.broker.key_stores import problems_of
     from broker_stub.broker.process import run
-    from broker_stub.broker.service import prepare_working_path
     from broker_stub.broker.settings_file import DEFAULT_FILE, Loaded, SettingsError, load_file
+    from broker_stub.broker.working_path import prepare_working_path
 
     def read() -> Loaded:
         return load_file(

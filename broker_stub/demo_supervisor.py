@@ -197,8 +197,8 @@ class Supervisor:
         return plan_fleet(self.seed, self.servers, self._planned_sessions())
 
     async def _register(self, broker_folder: Path) -> ApiClient:
-        from broker_stub.broker.admin import socket_path  # noqa: PLC0415  heavy, and the broker starts meanwhile
-        from broker_stub.broker.listeners import short_path  # noqa: PLC0415  as above
+        from broker_stub.broker.sockets import short_path  # noqa: PLC0415  the broker starts meanwhile
+        from broker_stub.broker.working_path import socket_path  # noqa: PLC0415  as above
 
         with short_path(socket_path(broker_folder)) as socket:
             return await register_client(socket, "demo")

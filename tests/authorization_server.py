@@ -23,7 +23,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from broker_stub.broker.listeners import Listener, open_socket
+from broker_stub.broker.listeners import Listener
+from broker_stub.broker.sockets import open_socket
 from tests.client_certificates import ClientCa
 
 with warnings.catch_warnings(record=True):  # it recommends a newer library at its import

@@ -60,6 +60,12 @@ def test_rules_of_broker_and_agent_load_no_network(module: str) -> None:
     assert not loaded_by(f"import broker_stub.{module}") & (SCREEN | NETWORK | {"PIL"})
 
 
+def test_administration_commands_load_no_broker() -> None:
+    needed = "cli", "broker.settings_file", "broker.sockets", "broker.working_path"
+    loaded = loaded_by("import " + ", ".join(f"broker_stub.{module}" for module in needed))
+    assert not loaded & (SCREEN | {"sqlalchemy", "starlette", "uvicorn", "joserfc", "PIL"})
+
+
 def test_pillow_waits_for_the_first_picture() -> None:
     assert "PIL" not in loaded_by("import dcvtui.images, dcvtui.tui.app")
 

@@ -5,7 +5,6 @@ everything here. The printed texts are the command's, in `broker_stub.cli`.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,11 +18,6 @@ from broker_stub.broker.oauth import Tokens
 from broker_stub.broker.store import StoreUnavailable
 
 LONGEST_NAME = 256
-
-
-def socket_path(working_path: Path) -> Path:
-    """Where the administration socket of a broker is."""
-    return working_path / "admin.sock"
 
 
 def admin_app(tokens: Tokens, more_routes: Sequence[Route] = ()) -> Starlette:

@@ -10,10 +10,10 @@ import socket
 from collections.abc import Callable
 
 from broker_stub.broker.garbage import keep_collections_short
-from broker_stub.broker.listeners import ListenError
 from broker_stub.broker.service import Broker
 from broker_stub.broker.settings import Settings
 from broker_stub.broker.settings_file import Loaded, SettingsError
+from broker_stub.broker.sockets import ListenError
 from broker_stub.broker.store import StoreTooNew, StoreUnavailable
 
 logger = logging.getLogger(__name__)

@@ -7,16 +7,13 @@ agents are told, new requests get 503, those under way finish within the grace t
 import asyncio
 import base64
 import contextlib
-import fcntl
 import gc
 import logging
 import math
-import os
 import secrets
 import socket
-import stat
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import fields, replace
 from datetime import datetime
 from importlib.metadata import version
@@ -24,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from broker_stub.broker import logs
-from broker_stub.broker.admin import admin_app, socket_path
+from broker_stub.broker.admin import admin_app
 from broker_stub.broker.admin_service import service_routes
 from broker_stub.broker.admin_trust import trust_routes
 from broker_stub.broker.agents import AgentChannels
@@ -37,7 +34,7 @@ from broker_stub.broker.http_api import ApiRules, Health, HttpApi
 from broker_stub.broker.key_sets import fetch_document
 from broker_stub.broker.key_stores import KeyStoreError
 from broker_stub.broker.listener_tls import ListenerTls
-from broker_stub.broker.listeners import Listener, ListenError, local_url, open_socket, short_path
+from broker_stub.broker.listeners import Listener
 from broker_stub.broker.live_stream import LiveStream
 from broker_stub.broker.metrics import Metrics, Sources
 from broker_stub.broker.oauth import Tokens
@@ -48,8 +45,10 @@ from broker_stub.broker.reload import Reload, reload
 from broker_stub.broker.resolver import resolver_app
 from broker_stub.broker.settings import Settings
 from broker_stub.broker.settings_file import Loaded, SettingsError
+from broker_stub.broker.sockets import ListenError, local_url, open_socket, short_path
 from broker_stub.broker.store import SigningKey, Store
 from broker_stub.broker.throttle import Throttle
+from broker_stub.broker.working_path import only_broker_of, prepare_working_path, socket_path
 
 logger = logging.getLogger(__name__)
 
@@ -73,23 +72,6 @@ def rules_of(settings: Settings) -> Rules:
         autorun_arguments_max=sessions.autorun_arguments_max,
         autorun_argument_length_max=sessions.autorun_argument_length_max,
     )
-
-
-def prepare_working_path(path: Path) -> None:
-    """Make the working folder, for the broker alone.
-
-    Raises:
-        SettingsError: it cannot be made or written, or others may read it.
-    """
-    try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = stat.S_IMODE(path.stat().st_mode)
-    except OSError as error:
-        raise SettingsError([f"The working path {path} cannot be made: {error.strerror}."]) from None
-    if mode & stat.S_IRWXO:
-        raise SettingsError([f"The working path {path} has mode {mode:04o}; others must have no access."])
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise SettingsError([f"The working path {path} cannot be written."])
 
 
 class Broker:
@@ -218,7 +200,7 @@ class Broker:
         settings = self._settings
         path = settings.files.working_path
         prepare_working_path(path)
-        stack.enter_context(_only_broker_of(path))
+        stack.enter_context(only_broker_of(path))
         client_socket = open_socket(settings.client.bind_host, settings.client.https_port)
         stack.callback(client_socket.close)
         agent_socket = open_socket(settings.agent.bind_host, settings.agent.https_port)
@@ -477,17 +459,3 @@ async def _page_secret(store: Store, now: Callable[[], datetime]) -> bytes:
         keys = [SigningKey(uuid.uuid4().hex, "page", text, now())]
         await store.save_signing_key(keys[0])
     return base64.b64decode(keys[-1].pem)
-
-
-@contextlib.contextmanager
-def _only_broker_of(path: Path) -> Iterator[None]:
-    descriptor = os.open(path / "broker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise ListenError(f"Another broker is running with the working path {path}.") from None
-    try:
-        yield
-    finally:
-        os.close(descriptor)

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from broker_stub.broker.events import AgentConnected, ServerReported
-from broker_stub.broker.listeners import ListenError, local_url, open_socket, short_path
-from broker_stub.broker.service import prepare_working_path
 from broker_stub.broker.settings_file import SettingsError
+from broker_stub.broker.sockets import ListenError, local_url, open_socket, short_path
+from broker_stub.broker.working_path import prepare_working_path
 from tests.broker_process import BrokerProcess, broker_command, broker_process, write_config
 from tests.hosts import B, running_hosts
 from tests.running import RunningBroker, running_broker
