@@ -34,6 +34,7 @@ _SILENT.setLevel(logging.CRITICAL + 1)
 BINARY = Subprotocol("binary")
 _PIECE = 64 * 1024
 _LONGEST_MESSAGE = 1024 * 1024
+_LONGEST_SESSION_ID = 128
 _CHECKS_AT_ONCE = 16
 _OPEN_WITHIN_S = 15.0
 _CLOSE_WITHIN_S = 2.0
@@ -220,6 +221,8 @@ def _asked_for(query: str) -> tuple[str, str]:
         fields = parse_qs(query, max_num_fields=20, errors="strict")
         session_id, token = fields["sessionId"][0], fields["authToken"][0]
     except (ValueError, KeyError):
+        session_id = token = ""
+    if not token or not 0 < len(session_id) <= _LONGEST_SESSION_ID:
         raise EntryRefused(
             HTTPStatus.BAD_REQUEST, "The address must hold the parameters authToken and sessionId"
         ) from None

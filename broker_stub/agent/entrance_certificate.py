@@ -5,6 +5,7 @@ nobody has signed, and clients ask their user. It lives in the agent's state fol
 """
 
 import ipaddress
+import logging
 import ssl
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -17,6 +18,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from broker_stub.agent.identity import write_private
 
+logger = logging.getLogger(__name__)
+
 _LIFETIME = timedelta(days=825)
 _RENEW_BEFORE = timedelta(days=30)
 _CLOCK_SKEW = timedelta(minutes=5)
@@ -26,9 +29,46 @@ _LONGEST_COMMON_NAME = 64
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """The TLS context of the entrance: TLS 1.2 or newer.
 
+    When the files change, those who come from then on are shown the new certificate; nobody
+    who is there already is disturbed, and files that cannot be used change nothing.
+
     Raises:
         OSError, ssl.SSLError: the files cannot be used.
     """
+    current, seen = _context(certificate, key), _seen(certificate, key)
+    door = _context(certificate, key)
+
+    def look_again(
+        link: ssl.SSLSocket | ssl.SSLObject, _name: str | None, _context_of_link: ssl.SSLContext
+    ) -> None:
+        nonlocal current, seen
+        if (now := _seen(certificate, key)) != seen:
+            seen = now
+            try:
+                current = _context(certificate, key)
+                logger.info("The certificate of the entrance has changed.")
+            except (OSError, ssl.SSLError) as error:
+                logger.warning("The changed certificate of the entrance cannot be used: %s", error)
+        link.context = current
+
+    # Asked at the beginning of each handshake, with a name or without.
+    door.sni_callback = look_again
+    return door
+
+
+def _seen(*files: Path) -> tuple[tuple[int, int, int], ...]:
+    """What changes when a file does."""
+    found = []
+    for file in files:
+        try:
+            status = file.stat()
+        except OSError:
+            continue
+        found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+    return tuple(found)
+
+
+def _context(certificate: Path, key: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])

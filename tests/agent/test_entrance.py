@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import shutil
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -169,6 +170,27 @@ async def test_no_token_is_in_the_log_at_any_level(host: Host, caplog: pytest.Lo
     said = [record.getMessage() for record in caplog.records if record.name != "websockets.client"]
     assert any("came in" in line for line in said)
     assert not any(TOKEN in line for line in said)
+
+
+async def test_a_renewed_certificate_is_shown_to_the_next_one_who_comes(host: Host, place: Path) -> None:
+    """Who is inside stays; a pair of files that do not fit together changes nothing."""
+    await host.backend.create(spec_of(init_file="stay.sh"))
+    certificate, key = place / "entrance.pem", place / "entrance.key"
+    first = ssl.create_default_context(cafile=certificate)
+    async with websocket(host.url(), first) as inside:
+        await inside.handshake()
+        kept = key.read_bytes()
+        certificate.unlink()
+        own_certificate(place, ["localhost", "127.0.0.1"], datetime.now(UTC))
+        renewed = key.read_bytes()
+        key.write_bytes(kept)
+        async with websocket(host.url(), first) as client:
+            await client.handshake()
+        key.write_bytes(renewed)
+        async with websocket(host.url(), ssl.create_default_context(cafile=certificate)) as client:
+            await client.handshake()
+        await host.until_connected(1)
+        assert await (await inside.connection.ping()) >= 0
 
 
 # ------------------------------------------------------------------ permissions
