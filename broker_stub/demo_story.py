@@ -94,7 +94,7 @@ class Story:
             "Type": "VIRTUAL",
             "Requirements": f"server:Hostname = '{stuck_server.hostname}'",
         }
-        # The broker gives the stuck one up after some minutes; a still fleet must not change then.
+        # In a still fleet nothing is under way: pictures and tests are made of it.
         items = [waiting] if self._is_still else [waiting, stuck]
         (await client.post("/createSessions", json=items)).raise_for_status()
 

@@ -27,7 +27,8 @@ from broker_stub.demo_story import ApiClient, Story, register_client
 _NO_XVFB = "Xvfb is not installed, so this host offers no sessions in the demo: apt-get install xvfb xterm"
 _END_LIMIT_S = 8.0
 
-# A day: in a demo nothing that is shown goes away by a timer while somebody looks.
+# A day: in a demo nothing that is shown goes away by a timer while somebody looks, and a session that
+# a host is stuck with stays stuck.
 _BROKER_CONFIGURATION = """\
 session-manager-working-path = {folder}
 client-to-broker-connector-https-port = 0
@@ -36,6 +37,7 @@ agent-to-broker-connector-https-port = 0
 agent-to-broker-connector-bind-host = 127.0.0.1
 create-sessions-queue-max-time-seconds = 86400
 seconds-before-deleting-unreachable-dcv-server = 86400
+ext-create-deadline-seconds = 86400
 ext-shutdown-grace-seconds = 1
 """
 

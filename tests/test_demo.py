@@ -17,8 +17,12 @@ import httpx
 import psutil
 import pytest
 
+from broker_stub import demo_supervisor
 from broker_stub.agent import x_server
+from broker_stub.agent.simulated_fleet import Role, plan_fleet
 from broker_stub.agent.x_state import SessionFolder
+from broker_stub.broker.service import rules_of
+from broker_stub.broker.settings_file import load_file
 from broker_stub.demo import DemoError, DemoOptions, start_demo
 from broker_stub.demo_supervisor import Supervisor
 from tests.agent.x_sessions import ME, needs_xvfb
@@ -172,6 +176,16 @@ def test_a_living_demo_has_a_session_stuck_on_a_host_and_changes() -> None:
         before = api.servers()
         until(lambda: api.servers() != before)
         api.close()
+
+
+def test_what_is_stuck_in_a_demo_stays_so_while_somebody_looks(tmp_path: Path) -> None:
+    path = tmp_path / "broker.properties"
+    path.write_text(demo_supervisor._BROKER_CONFIGURATION.format(folder=tmp_path))
+    path.chmod(0o600)
+    assert rules_of(load_file(path).settings).create_deadline_s == 24 * 3600
+    plan = plan_fleet(7, 12)
+    (stuck,) = (server for server in plan.servers if server.role is Role.STUCK)
+    assert stuck.max_virtual_sessions == len(stuck.sessions) + 1, "nothing else may get stuck there"
 
 
 def test_sizes_and_seed_make_the_fleet_and_still_keeps_it() -> None:

@@ -22,6 +22,7 @@ from broker_stub.agent.journal import Journal
 from broker_stub.agent.journal_file import JournalFile
 from broker_stub.agent.service import Agent
 from broker_stub.agent.settings import AgentSettings, Loaded, SettingsError, load_settings
+from broker_stub.agent.simulated_process import run_fleet
 from broker_stub.agent.tags import TagsFolder
 from broker_stub.agent.watch import Limits
 from broker_stub.agent.x_backend import XBackend
@@ -41,6 +42,10 @@ def run(loaded: Loaded, config: Path) -> int:
     Returns:
         The exit status of the process.
     """
+    if loaded.settings.backend.type == "simulated":
+        with asyncio.Runner(loop_factory=loop_factory()) as runner:
+            runner.run(run_fleet(loaded))
+        return 0
     state = loaded.settings.state.directory
     try:
         lock = lock_state(state)
@@ -155,9 +160,7 @@ def check_host(settings: AgentSettings) -> None:
 
 
 def _backend_problems(settings: AgentSettings) -> Iterator[str]:
-    if settings.backend.type == "simulated":
-        yield "backend.type is 'simulated'; simulated servers are run by `dcvtui demo`."
-    elif not dcv_host.is_dcv_host(settings):
+    if settings.backend.type != "simulated" and not dcv_host.is_dcv_host(settings):
         yield from x_host.problems(settings)
 
 

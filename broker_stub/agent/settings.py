@@ -12,7 +12,7 @@ import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     AfterValidator,
@@ -154,6 +154,44 @@ class LimitsSection(Section):
     """Address space of one process; any without it."""
 
 
+Seconds = Annotated[float, Field(ge=0, le=7 * 86_400, strict=False)]
+Share = Annotated[float, Field(ge=0, le=1, strict=False)]
+
+
+class SimulatedFaultSection(Section):
+    """One of `[[backend.simulated.faults]]`: what goes wrong, when, and where. Times are seconds."""
+
+    kind: Literal["slow", "failing", "stuck", "unhealthy", "unreachable", "flapping"]
+    """What: commands take longer, creations fail, commands never end, no DCV server, no agent, on and off."""
+    first_s: Seconds = 60.0
+    """When it comes for the first time after the start."""
+    for_s: Seconds = 60.0
+    """How long it lasts."""
+    every_s: Annotated[float, Field(ge=1, le=7 * 86_400, strict=False)] | None = None
+    """From one coming to the next; without it, it comes once."""
+    share: Share = 0.1
+    """For how many of all servers, from 0 to 1."""
+
+
+class SimulatedSection(Section):
+    """`[backend.simulated]`, ours: a fleet that one process invents, for load tests."""
+
+    servers: int = Field(default=12, ge=1, le=10_000)
+    """How many."""
+    sessions: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    """Sessions at the start; about two and a half for each server if not given."""
+    seed: int = 7
+    """The same seed and sizes make the same fleet."""
+    still: bool = False
+    """Whether nothing happens by itself."""
+    latency_s: Seconds = 0.0
+    """Seconds that every command takes longer."""
+    failing_share: Share = 0.0
+    """How many of all creations fail, from 0 to 1."""
+    faults: list[SimulatedFaultSection] = Field(default_factory=list)
+    """What else goes wrong, and when."""
+
+
 class BackendSection(Section):
     """`[backend]`, ours: what runs the sessions."""
 
@@ -178,8 +216,8 @@ class BackendSection(Section):
     """What the processes of an X session may use."""
     minimum_uid: int = Field(default=1000, ge=0)
     """An agent that runs as root starts no session for users with a lower number: system users."""
-    simulated: dict[str, Any] = Field(default_factory=dict)
-    """Size and faults of a simulated fleet."""
+    simulated: SimulatedSection = SimulatedSection()
+    """Size and faults of a simulated fleet; only for the type of that name."""
 
 
 class EntranceSection(Section):
@@ -359,9 +397,21 @@ def _unknown_keys(section: str, model: type[BaseModel], content: Mapping[str, An
         if key not in known:
             yield f"{section}.{key} is unknown{_nearest(key, known)}"
             continue
-        inner = model.model_fields[key].annotation if key in model.model_fields else None
-        if isinstance(value, Mapping) and isinstance(inner, type) and issubclass(inner, Section):
-            yield from _unknown_keys(f"{section}.{key}", inner, value)
+        inner = _section_in(model, key)
+        for one in value if isinstance(value, list) else [value]:
+            if inner is not None and isinstance(one, Mapping):
+                yield from _unknown_keys(f"{section}.{key}", inner, one)
+
+
+def _section_in(model: type[BaseModel], key: str) -> type[Section] | None:
+    """What a key holds, or holds a list of, if that is a section."""
+    if key not in model.model_fields:
+        return None
+    annotation = model.model_fields[key].annotation
+    for one in (annotation, *get_args(annotation)):
+        if isinstance(one, type) and issubclass(one, Section):
+            return one
+    return None
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:
@@ -373,7 +423,7 @@ def _sentences(errors: Iterable[ErrorDetails], text: str) -> list[str]:
     """What is wrong, one sentence a key: a union reports every form that did not fit."""
     found: dict[str, str] = {}
     for error in errors:
-        place = [str(part) for part in error["loc"][:2]]
+        place = _place(error["loc"])
         key = ".".join(place)
         if key in found:
             continue
@@ -387,6 +437,19 @@ def _sentences(errors: Iterable[ErrorDetails], text: str) -> list[str]:
     return list(found.values())
 
 
+def _place(parts: tuple[str | int, ...]) -> list[str]:
+    """The names of sections and key; what follows only says which form of a union did not fit."""
+    model: type[BaseModel] | None = AgentSettings
+    place: list[str] = []
+    for part in parts:
+        if isinstance(part, str):
+            if model is None:
+                break
+            model = _section_in(model, part)
+        place.append(str(part))
+    return place
+
+
 def _shown(value: Any) -> str:
     text = repr(str(value) if isinstance(value, Path) else value)
     return text if len(text) <= 60 else text[:57] + "..."
@@ -395,12 +458,13 @@ def _shown(value: Any) -> str:
 def _line_of(text: str, place: list[str]) -> int | None:
     """The line a key stands in. The TOML reader does not tell, so this looks for it in plain files."""
     section, found = "", None
+    within = ".".join(part for part in place[:-1] if not part.isdigit())
     dotted = re.compile(rf"\s*{re.escape('.'.join(place))}\s*=")
     plain = re.compile(rf"\s*[\"']?{re.escape(place[-1])}[\"']?\s*=")
     for number, line in enumerate(text.splitlines(), start=1):
         if header := re.match(r"\s*\[+\s*([^\]\s]+)\s*\]+", line):
             section = header[1]
             found = number if place == [section] else found
-        elif (dotted if not section else plain).match(line) and section in ("", place[0]):
+        elif (dotted if not section else plain).match(line) and section in ("", within):
             return number
     return found

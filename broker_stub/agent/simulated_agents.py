@@ -6,7 +6,8 @@ fault a backend cannot play.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from broker_stub.agent.access import BrokerAccess
@@ -14,6 +15,7 @@ from broker_stub.agent.conversation import Pace
 from broker_stub.agent.identity import Address, FixedIdentity, Identity
 from broker_stub.agent.service import Agent
 from broker_stub.agent.simulated_fleet import Role
+from broker_stub.agent.simulated_schedule import FaultKind, Schedule
 from broker_stub.agent.simulated_server import SimulatedServer
 from broker_stub.agent.watch import Limits
 
@@ -118,6 +120,70 @@ async def running_agents(agents: Sequence[SimulatedAgent], spread_s: float = 0.0
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+_SLOW_S = 10.0
+_FLAP_S = 5.0
+
+
+class FaultDriver:
+    """Makes the faults of a schedule happen on a fleet, and ends them.
+
+    Args:
+        agents: The agents, in the order of the servers' numbers.
+        schedule: What goes wrong when.
+    """
+
+    def __init__(self, agents: Sequence[SimulatedAgent], schedule: Schedule) -> None:
+        self._agents = agents
+        self._schedule = schedule
+        self._wrong: dict[int, frozenset[FaultKind]] = {}
+        self._usual = [replace(agent.server.faults) for agent in agents]
+        self._flapping: dict[int, asyncio.Task[None]] = {}
+
+    async def run(self) -> None:
+        """Follow the schedule until cancelled."""
+        clock = asyncio.get_running_loop().time
+        started_at = clock()
+        try:
+            while True:
+                passed_s = clock() - started_at
+                self.apply(self._schedule.wrong_at(passed_s))
+                next_s = self._schedule.next_change(passed_s)
+                # A hair later, so that the moment itself is over.
+                await (asyncio.sleep(next_s - passed_s + 0.001) if next_s else asyncio.Event().wait())
+        finally:
+            for task in self._flapping.values():
+                task.cancel()
+            await asyncio.gather(*self._flapping.values(), return_exceptions=True)
+
+    def apply(self, wrong: Mapping[int, frozenset[FaultKind]]) -> None:
+        """From now on this is wrong, and nothing else."""
+        for number in self._wrong.keys() | wrong.keys():
+            before, now = self._wrong.get(number, frozenset()), wrong.get(number, frozenset())
+            if before != now:
+                self._change(number, before, now)
+        self._wrong = dict(wrong)
+
+    def _change(self, number: int, before: frozenset[FaultKind], now: frozenset[FaultKind]) -> None:
+        agent, usual = self._agents[number], self._usual[number]
+        faults = agent.server.faults
+        faults.slow_s = usual.slow_s + (_SLOW_S if FaultKind.SLOW in now else 0.0)
+        faults.failing_create = usual.failing_create or (
+            "The session's desktop ended at once" if FaultKind.FAILING in now else ""
+        )
+        faults.stuck = usual.stuck or FaultKind.STUCK in now
+        is_unhealthy = FaultKind.UNHEALTHY in now
+        faults.unhealthy = usual.unhealthy or ("The DCV server does not answer" if is_unhealthy else "")
+        agent.server.changed.set()
+        if flapping := self._flapping.pop(number, None):
+            flapping.cancel()
+        if FaultKind.UNREACHABLE in now:
+            agent.leave()
+        elif FaultKind.FLAPPING in now:
+            self._flapping[number] = asyncio.create_task(agent.flap(_FLAP_S))
+        elif before & {FaultKind.UNREACHABLE, FaultKind.FLAPPING}:
+            agent.come_back()
 
 
 def leave_by_role(agents: Sequence[SimulatedAgent]) -> None:

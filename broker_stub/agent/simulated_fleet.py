@@ -30,7 +30,7 @@ class Role(Enum):
     CLOSED = auto()
     """Has one session; whoever runs the fleet closes it through the API."""
     STUCK = auto()
-    """Its agent takes commands and never finishes one."""
+    """Its agent takes commands and never finishes one; it has room for exactly one more session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,6 +290,8 @@ def _limit(part: _Part, count: int) -> int:
         return 0
     if part.role is Role.FULL:
         return count
+    if part.role is Role.STUCK:
+        return count + 1  # what an operator tries must not get stuck there as well
     return max(8, count + 2)
 
 

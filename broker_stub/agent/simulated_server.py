@@ -43,6 +43,8 @@ class Faults:
     """Every command takes this much longer."""
     failing_create: str = ""
     """Creations fail with this sentence."""
+    failing_share: float = 0.0
+    """So many of all creations fail by chance, from 0 to 1."""
     stuck: bool = False
     """Commands that change sessions are never finished."""
     hanging_screenshot: bool = False
@@ -181,6 +183,8 @@ class SimulatedServer:
         await self._take_time(0.3, 0.3) if self._is_still else await self._take_time(0.5, 3.0)
         if self.faults.failing_create:
             raise BackendError(Failure.DCV_COMMAND_FAILED, self.faults.failing_create)
+        if self._random.random() < self.faults.failing_share:
+            raise BackendError(Failure.DCV_COMMAND_FAILED, "The session's desktop ended at once, by chance")
         if present := self._sessions.get(spec.session_id):
             if (present.owner, present.type) == (spec.owner, spec.type):
                 return present

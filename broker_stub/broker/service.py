@@ -65,6 +65,7 @@ def rules_of(settings: Settings) -> Rules:
         queue_max_size=sessions.queue_max_size,
         queue_max_time_s=sessions.queue_max_time_s,
         retries_on_failure=sessions.retries_on_failure,
+        create_deadline_s=sessions.create_deadline_s,
         deleted_session_kept_s=sessions.deleted_kept_s,
         unreachable_server_kept_s=sessions.unreachable_server_kept_s,
         unreachable_sessions_kept_s=sessions.unreachable_sessions_kept_s,

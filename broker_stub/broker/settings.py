@@ -137,6 +137,10 @@ class Sessions(Topic):
         default=2, ge=0, alias="create-sessions-number-of-retries-on-failure", json_schema_extra=LIVE
     )
     """Further attempts after a creation failed on a host."""
+    create_deadline_s: Whole = Field(
+        default=60, ge=1, le=86_400, alias="ext-create-deadline-seconds", json_schema_extra=LIVE
+    )
+    """How long a host may take to create a session before the attempt counts as failed."""
     autorun_arguments_max: Whole = Field(
         default=50, ge=0, alias="autorun-file-arguments-max-size", json_schema_extra=LIVE
     )

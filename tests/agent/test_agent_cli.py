@@ -37,7 +37,6 @@ async def test_mistakes_end_in_sentences_and_status_78(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("setting", "said"),
     [
-        ("type = 'simulated'", "dcvtui demo"),
         ("console = true", "does not say which display"),
     ],
 )
