@@ -48,15 +48,21 @@ class FleetProcess:
         )
         return str(answer.raise_for_status().json()["access_token"])
 
-    def client(self) -> httpx.Client:
-        """An HTTP client with a token; to be used as a context."""
-        headers = {"Authorization": f"Bearer {self.token()}"}
+    def client(self, token: str = "") -> httpx.Client:
+        """An HTTP client with a token, a fresh one unless one is given; to be used as a context."""
+        headers = {"Authorization": f"Bearer {token or self.token()}"}
         return httpx.Client(base_url=self.url, verify=self.tls, headers=headers, trust_env=False, timeout=60)
 
 
 @contextlib.contextmanager
 def fleet_process(
-    folder: Path, *, servers: int, sessions: int | None = None, seed: int = 7, **settings: object
+    folder: Path,
+    *,
+    servers: int,
+    sessions: int | None = None,
+    seed: int = 7,
+    is_still: bool = True,
+    **settings: object,
 ) -> Iterator[FleetProcess]:
     """Run both for the length of the block; all agents have a channel when it begins.
 
@@ -65,31 +71,33 @@ def fleet_process(
         servers: How many simulated servers; with none there is no process of agents.
         sessions: How many sessions there are on them; about two and a half each if not said.
         seed: Another one, another fleet.
+        is_still: The agents report next to nothing; else as often as those of the demo.
         settings: Of the broker's properties file, with `_` for `-`.
     """
     folder.mkdir(exist_ok=True)
     config = write_config(folder, "", **{"max_api_requests_per_second": UNLIMITED} | settings)
     with contextlib.ExitStack() as stack:
-        broker, notice = stack.enter_context(_started_broker(config))
+        broker, notice = stack.enter_context(started_broker(config))
         client_id, secret = _registered(config)
         if servers:
             told = {
                 "agent_url": notice["agent_url"],
                 "ca_file": notice["ca_file"],
                 "state_dir": str(folder / "agents"),
-                "is_still": True,
+                "is_still": is_still,
                 "seed": seed,
                 "servers": servers,
                 "sessions": sessions,
             }
-            stack.enter_context(_started_agents(told))
+            stack.enter_context(started_agents(told, folder / "agents.log"))
         yield FleetProcess(
             notice["client_url"], notice["agent_url"], Path(notice["ca_file"]), client_id, secret, broker
         )
 
 
 @contextlib.contextmanager
-def _started_broker(config: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
+def started_broker(config: Path) -> Iterator[tuple[subprocess.Popen[bytes], dict[str, str]]]:
+    """Run a broker for the length of the block; the process, and what it said when it was ready."""
     read_end, write_end = os.pipe()
     command = [str(COMMAND), "start", "--config", str(config), "--ready-fd", str(write_end)]
     with (config.parent / "broker.log").open("ab") as log:
@@ -106,9 +114,12 @@ def _started_broker(config: Path) -> Iterator[tuple[subprocess.Popen[bytes], dic
 
 
 @contextlib.contextmanager
-def _started_agents(told: dict[str, object]) -> Iterator[None]:
+def started_agents(told: dict[str, object], log: Path) -> Iterator[None]:
+    """Run the agents of a simulated fleet for the length of the block; all have a channel when it begins."""
     command = [sys.executable, "-P", "-m", demo_child.__name__, "fleet"]
-    agents = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    pipe = subprocess.PIPE
+    with log.open("ab") as errors:
+        agents = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=errors, text=True)
     assert agents.stdin
     assert agents.stdout
     try:
