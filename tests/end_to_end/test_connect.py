@@ -1,8 +1,9 @@
 """From the console to the screen of a desktop, every step with the installed programs.
 
-The console asks the broker how to connect; a gateway asks the resolver where the
-session is; the host's entrance asks the broker about the token; RFB answers. And
-after all that no secret lies anywhere but where it belongs.
+The console asks the broker how to connect; a gateway, the one thing here that is
+made for the test, asks the resolver where the session is; the host's entrance asks
+the broker about the token; RFB answers. And after all that no secret lies anywhere
+but where it belongs.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ import sqlite3
 import ssl
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,8 @@ from websockets.exceptions import InvalidStatus
 
 from tests.agent.vnc_client import Screen, url_of, websocket
 from tests.agent.x_sessions import needs_xvnc, passable_place
-from tests.end_to_end.stand import COMMANDS, Stand, standing, wait_until
+from tests.end_to_end.small_gateway import Gateway, running_gateway
+from tests.end_to_end.stand import COMMANDS, Stand, free_port, standing, wait_until
 from tests.pseudo_terminal import Terminal
 
 pytestmark = needs_xvnc
@@ -44,6 +47,9 @@ GATEWAY = """\
 enable-gateway = true
 gateway-to-broker-connector-https-port = 0
 gateway-to-broker-connector-bind-host = 127.0.0.1
+enable-tls-client-auth-gateway = true
+gateway-to-broker-connector-trust-store-file = {trustStore}
+gateway-to-broker-connector-trust-store-pass = {trustStorePassword}
 """
 VIEWER = """\
 #!/bin/sh
@@ -61,11 +67,57 @@ exec sleep 600
 PERMISSIONS = "# planted-words-of-the-permissions\n[permissions]\n%owner% allow builtin\n"
 
 
+PROFILE = """\
+default = "here"
+[profiles.here]
+url = "{url}"
+client_id = "{client_id}"
+client_secret = "{client_secret}"
+ca_file = "{ca_file}"
+gateway = "localhost:{gateway_port}"
+"""
+
+
+@dataclass(frozen=True)
+class Place:
+    """A broker with a port for gateways, a host with an entrance, and what a gateway needs.
+
+    Attributes:
+        stand: The programs.
+        made: What was made for gateways, by its name.
+        gateway_port: Where the gateway will be.
+    """
+
+    stand: Stand
+    made: dict[str, str]
+    gateway_port: int
+
+    def resolver_trust(self) -> ssl.SSLContext:
+        """Trusts the broker and shows what was made for gateways."""
+        return _showing(self.stand.trust(), self.made)
+
+
+def _showing(context: ssl.SSLContext, made: dict[str, str]) -> ssl.SSLContext:
+    context.load_cert_chain(made["certificate"], made["key"])
+    return context
+
+
 @pytest.fixture
-def stand() -> Iterator[Stand]:
-    with passable_place() as place:
-        with standing(place, broker_lines=GATEWAY, backend_lines=XVNC, log_level="debug") as running:
-            yield running
+def place() -> Iterator[Place]:
+    with passable_place() as folder:
+        command = [str(COMMANDS / "dcv-session-manager-broker"), "gen-gateway-certificates", "--json"]
+        printed = subprocess.run(
+            [*command, "--folder", str(folder / "creds")], capture_output=True, text=True, check=True
+        )
+        made: dict[str, str] = json.loads(printed.stdout)
+        lines = GATEWAY.format(**made)
+        with standing(folder, broker_lines=lines, backend_lines=XVNC, log_level="debug") as running:
+            yield Place(running, made, free_port())
+
+
+@pytest.fixture
+def stand(place: Place) -> Stand:
+    return place.stand
 
 
 def create(stand: Stand, name: str, **fields: Any) -> str:
@@ -82,22 +134,27 @@ def broker_command(stand: Stand, *arguments: object) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def resolved(stand: Stand, session_id: str, transport: str = "HTTP") -> httpx.Response:
-    """What a gateway asks for a client."""
-    asked = {"sessionId": session_id, "transport": transport, "clientIpAddress": "203.0.113.7"}
-    with httpx.Client(verify=stand.trust(), trust_env=False) as client:
-        return client.post(f"{stand.notice['gateway_url']}/resolveSession", params=asked)
+def with_profile(place: Place, folder: Path) -> dict[str, str]:
+    """A profile as an operator has it, and the variables with which programs find it."""
+    stand, file = place.stand, folder / "config" / "dcvtui" / "profiles.toml"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(
+        PROFILE.format(
+            url=stand.url,
+            client_id=stand.client_id,
+            client_secret=stand.client_secret,
+            ca_file=stand.ca_file,
+            gateway_port=place.gateway_port,
+        )
+    )
+    file.chmod(0o600)
+    return {"HOME": str(folder), "XDG_CONFIG_HOME": str(folder / "config")}
 
 
-def console(stand: Stand, folder: Path, **environment: str) -> Terminal:
-    """The console as an operator starts it."""
-    given = {**stand.environment, **environment}
-    return Terminal([str(COMMANDS / "dcvtui")], 120, 40, environment=given, cwd=folder)
-
-
-def saved_connection(stand: Stand, name: str, folder: Path, **environment: str) -> dict[str, str]:
+def saved_connection(place: Place, name: str, folder: Path, **environment: str) -> dict[str, str]:
     """What the console saves for the session: the values of a `.dcv` file."""
-    with console(stand, folder, HOME=str(folder), **environment) as terminal:
+    stand, given = place.stand, {**with_profile(place, folder), **environment}
+    with Terminal([str(COMMANDS / "dcvtui")], 120, 40, environment=given, cwd=folder) as terminal:
         terminal.wait_until(lambda text: "polling" in text or "live" in text, "a fresh fleet", 60)
         terminal.press("2")
         terminal.wait_for(re.compile(rf"▸ +{name} .*READY"))
@@ -120,30 +177,25 @@ def saved_connection(stand: Stand, name: str, folder: Path, **environment: str) 
     return dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
 
 
-def look_through(stand: Stand, answer: dict[str, Any], token: str) -> Screen:
-    """The handshake with the desktop, at the address that the resolver gave."""
-    path, session_id = answer["WebUrlPath"], answer["SessionId"]
-    url = url_of(answer["Port"], session_id, token, path).replace("127.0.0.1", answer["DcvServerEndpoint"])
-    # What the host made itself when it started; nobody signed it.
-    shown = ssl.get_server_certificate(("127.0.0.1", answer["Port"]))
-    tls = ssl.create_default_context(cadata=shown)
+async def look_through(gateway: Gateway, stand: Stand, saved: dict[str, str]) -> Screen:
+    """The handshake with the desktop, by the way that the connection file names."""
+    session_id = saved["sessionid"]
+    url = url_of(int(saved["port"]), session_id, saved["authtoken"], saved["weburlpath"])
+    url = url.replace("127.0.0.1", saved["host"])
 
-    async def handshake() -> Screen:
-        async with asyncio.timeout(30), websocket(url, tls) as client:
-            screen = await client.handshake()
-            await asyncio.to_thread(
-                wait_until,
-                lambda: stand.session(session_id)["NumOfConnections"] == 1,
-                "the visitor is counted",
-            )
-            return screen
+    def is_counted() -> bool:
+        return bool(stand.session(session_id)["NumOfConnections"] == 1)
 
-    return asyncio.run(handshake())
+    async with asyncio.timeout(60), websocket(url, gateway.client_tls) as client:
+        screen = await client.handshake()
+        await asyncio.to_thread(wait_until, is_counted, "the visitor is counted")
+    return screen
 
 
-@pytest.mark.covers("W15")
-def test_from_the_console_to_the_desktop_behind_a_gateway(stand: Stand, tmp_path: Path) -> None:
-    """The console's token, taken to where the resolver says, opens the desktop, until its session ends."""
+@pytest.mark.covers("W15", "W2", "W12")
+async def test_from_the_console_through_a_gateway_to_the_desktop(place: Place, tmp_path: Path) -> None:
+    """The console's link leads through the gateway, which asks the resolver, to the desktop."""
+    stand = place.stand
     mappings = tmp_path / "mappings.json"
     (server,) = stand.servers()
     names = {"InternalDnsName": "localhost"}
@@ -151,36 +203,48 @@ def test_from_the_console_to_the_desktop_behind_a_gateway(stand: Stand, tmp_path
     assert "loaded 1 " in broker_command(stand, "register-server-dns-mappings", "--file-path", mappings)
 
     session_id = create(stand, "desk-1")
-    saved = saved_connection(stand, "desk-1", tmp_path)
+    saved = await asyncio.to_thread(saved_connection, place, "desk-1", tmp_path)
     assert (saved["sessionid"], saved["user"]) == (session_id, ME)
+    assert (saved["host"], saved["port"]) == ("localhost", str(place.gateway_port))
 
-    answer = resolved(stand, session_id).raise_for_status().json()
-    assert answer["DcvServerEndpoint"] == "localhost"
-    assert str(answer["Port"]) == saved["port"] == str(server["Port"])
-    assert resolved(stand, session_id, "QUIC").status_code == 404
-    screen = look_through(stand, answer, saved["authtoken"])
-    assert (screen.width, screen.height) == (800, 600)
+    url = stand.notice["gateway_url"]
+    async with running_gateway(tmp_path, place.gateway_port, url, place.resolver_trust()) as gateway:
+        screen = await look_through(gateway, stand, saved)
+        assert (screen.width, screen.height) == (800, 600)
+        assert gateway.resolved == [
+            {
+                "SessionId": session_id,
+                "TransportProtocol": "HTTP",
+                "DcvServerEndpoint": "localhost",
+                "Port": int(server["Port"]),
+                "WebUrlPath": "/",
+            }
+        ]
 
-    other_id = create(stand, "desk-2")
-    for wrong_id, token in ((other_id, saved["authtoken"]), (session_id, saved["authtoken"] + "x")):
-        assert status_of(answer["Port"], wrong_id, token) == 403
-    stand.call("deleteSessions", [{"SessionId": session_id, "Owner": ME}])
-    wait_until(lambda: stand.session(session_id)["State"] == "DELETED", "its end")
-    assert resolved(stand, session_id).status_code == 404
-    assert status_of(answer["Port"], session_id, saved["authtoken"]) in (403, 404)
+        other_id = await asyncio.to_thread(create, stand, "desk-2")
+        token = saved["authtoken"]
+        assert await status_of(gateway, other_id, token) == 403, "the token is for another session"
+        assert await status_of(gateway, session_id, token + "x") == 403
+        assert await status_of(gateway, "nobody", token) == 404
+        stand.call("deleteSessions", [{"SessionId": session_id, "Owner": ME}])
+        await asyncio.to_thread(
+            wait_until, lambda: stand.session(session_id)["State"] == "DELETED", "its end"
+        )
+        assert await status_of(gateway, session_id, token) == 404
+
+    async with httpx.AsyncClient(verify=stand.trust(), trust_env=False) as stranger:
+        with pytest.raises((httpx.TransportError, ssl.SSLError)):
+            await stranger.post(f"{url}/resolveSession", params={"sessionId": other_id, "transport": "HTTP"})
 
 
-def status_of(port: int, session_id: str, token: str) -> int:
-    """With which status the entrance sends somebody away."""
-
-    async def ask() -> int:
-        async with asyncio.timeout(30):
-            with pytest.raises(InvalidStatus) as refusal:
-                async with websocket(url_of(port, session_id, token)):
-                    pass
-        return refusal.value.response.status_code
-
-    return asyncio.run(ask())
+async def status_of(gateway: Gateway, session_id: str, token: str) -> int:
+    """With which status somebody is sent away."""
+    url = url_of(gateway.port, session_id, token).replace("127.0.0.1", "localhost")
+    async with asyncio.timeout(60):
+        with pytest.raises(InvalidStatus) as refusal:
+            async with websocket(url, gateway.client_tls):
+                pass
+    return refusal.value.response.status_code
 
 
 # ------------------------------------------------------------------ secrets
@@ -219,7 +283,7 @@ def files_show(folder: Path, secrets: dict[str, str]) -> list[str]:
 
 
 @pytest.mark.covers("W14", "B12", "B33")
-def test_no_secret_lies_about_after_a_whole_run(stand: Stand, tmp_path: Path) -> None:
+async def test_no_secret_lies_about_after_a_whole_run(place: Place, tmp_path: Path) -> None:
     """Tokens, passwords, keys and permissions are in no log at any level, no arguments and no variables.
 
     Nor are they in a file that others may read: a whole run is searched for them, from the
@@ -227,6 +291,7 @@ def test_no_secret_lies_about_after_a_whole_run(stand: Stand, tmp_path: Path) ->
     """
     if not shutil.which("xterm"):
         pytest.skip("xterm is missing: apt-get install xterm")
+    stand = place.stand
     diary = stand.folder / "init" / "diary.sh"
     diary.write_text(DIARY.format(folder=stand.folder))
     diary.chmod(0o755)
@@ -241,39 +306,26 @@ def test_no_secret_lies_about_after_a_whole_run(stand: Stand, tmp_path: Path) ->
     update = [{"SessionId": session_id, "Owner": ME, "PermissionsFile": permissions}]
     assert stand.call("sessionPermissions", update)["SuccessfulList"]
     path = f"{viewer.parent}:/usr/bin:/bin"
-    saved = saved_connection(stand, "desk-1", tmp_path, PATH=path, DISPLAY=":99")
-    answer = resolved(stand, session_id).raise_for_status().json()
-    look_through(stand, answer | {"DcvServerEndpoint": "localhost"}, saved["authtoken"])
-    link = subprocess.run(
-        [
-            str(COMMANDS / "dcvtui"),
-            "get-session-connection-data",
-            "--session-id",
-            session_id,
-            "--user",
-            "guest",
-        ],
-        env={"PATH": path, "HOME": str(tmp_path), **stand.environment},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    guest = re.search(r"eyJ[\w.-]+", link.stdout)
-    assert guest
-    status_of(answer["Port"], session_id, guest[0])
+    saved = await asyncio.to_thread(saved_connection, place, "desk-1", tmp_path, PATH=path, DISPLAY=":99")
+    guest, words = connection_data(session_id, {"PATH": path, **with_profile(place, tmp_path)})
+    url = stand.notice["gateway_url"]
+    async with running_gateway(tmp_path, place.gateway_port, url, place.resolver_trust()) as gateway:
+        await look_through(gateway, stand, saved)
+        assert await status_of(gateway, session_id, guest) == 403, "the permissions let in the owner alone"
 
     secrets = {
         "the API client's password": stand.client_secret,
         "an access token": stand.token.split(".")[2],
         "a connection token": saved["authtoken"].split(".")[2],
-        "a guest's connection token": guest[0].split(".")[2],
+        "a guest's connection token": guest.split(".")[2],
         "a software statement": statement,
+        "a trust store's password": place.made["trustStorePassword"],
         "permissions": "planted-words-of-the-permissions",
         "permissions in Base64": permissions[:40],
         **agent_secrets(stand),
         **{f"signing key {number}": line for number, line in enumerate(signing_keys(stand))},
     }
-    assert all(len(secret) >= 32 for secret in secrets.values())
+    assert all(len(secret) >= 16 for secret in secrets.values())
     wait_until((stand.folder / "session-environment").exists, "the session's own words")
     assert processes_show(secrets, but=set()) == []
     psutil.Process(int((stand.folder / "viewer-pid").read_text())).kill()
@@ -281,7 +333,17 @@ def test_no_secret_lies_about_after_a_whole_run(stand: Stand, tmp_path: Path) ->
     assert files_show(stand.folder, secrets) == files_show(tmp_path, secrets) == []
     logs = [path for path in stand.folder.rglob("*.log") if path.stat().st_size]
     assert len(logs) >= 3, f"there is something to search: {logs}"
-    assert not link.stderr or not any(secret in link.stderr for secret in secrets.values())
+    assert not any(secret in words for secret in secrets.values())
+
+
+def connection_data(session_id: str, environment: dict[str, str]) -> tuple[str, str]:
+    """A guest's token as the command line prints it, and what it says on standard error."""
+    asked = ["get-session-connection-data", "--session-id", session_id, "--user", "guest"]
+    command = [str(COMMANDS / "dcvtui"), *asked]
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found = re.search(r"eyJ[\w.-]+", printed.stdout)
+    assert found
+    return found[0], printed.stderr
 
 
 def agent_secrets(stand: Stand) -> dict[str, str]:
