@@ -5,7 +5,7 @@ before anything here is asked.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -18,7 +18,7 @@ from broker_stub.broker.settings_file import SettingsError
 
 
 def service_routes(
-    status: Callable[[], Mapping[str, Any]], reload: Callable[[], Reload], tls: ListenerTls
+    status: Callable[[], Mapping[str, Any]], reload: Callable[[], Awaitable[Reload]], tls: ListenerTls
 ) -> Sequence[Route]:
     """The paths of the administration socket that this module answers.
 
@@ -33,7 +33,7 @@ def service_routes(
 
     async def read_again(_request: Request) -> Response:
         try:
-            found = reload()
+            found = await reload()
         except SettingsError as error:
             return JSONResponse({"error": "; ".join(error.problems)}, 400)
         return JSONResponse({"changed": found.changed, "needsRestart": found.needs_restart})

@@ -8,6 +8,7 @@ open keep the certificate they began with.
 import contextlib
 import logging
 import ssl
+import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
@@ -58,6 +59,7 @@ class ListenerTls:
     def __init__(self, settings: Settings, now: Callable[[], datetime]) -> None:
         self._settings = settings
         self._now = now
+        self._turn = threading.Lock()
         self._folder = settings.files.working_path / "security"
         self.files = self._generated(settings.tls.extra_names, anew=False)
         self._shown: dict[str, _Shown] = {}
@@ -91,11 +93,15 @@ class ListenerTls:
         """Take new files: a certificate near its end is made again, changed key stores are read again.
 
         What cannot be read is logged, and the listener goes on with what it shows. Blocks for
-        milliseconds and may run in a thread.
+        as long as this host's name server does and may run in a thread.
 
         Args:
             anew: Make a new generated certificate in any case.
         """
+        with self._turn:
+            self._renew(anew=anew)
+
+    def _renew(self, *, anew: bool) -> None:
         try:
             self.files = self._generated(self._settings.tls.extra_names, anew=anew)
         except (OSError, KeyStoreError) as error:

@@ -7,7 +7,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from broker_stub.broker.garbage import keep_collections_short
 from broker_stub.broker.service import Broker
@@ -62,7 +63,8 @@ async def _run(settings: Settings, ready_fd: int | None, reread: Callable[[], Lo
     except (ListenError, StoreUnavailable) as error:
         logger.error("%s", error)  # noqa: TRY400  the sentence is all there is to say
         return _EXIT_FAILED
-    loop.add_signal_handler(signal.SIGHUP, _reload, broker)
+    reloads: set[asyncio.Task[None]] = set()
+    loop.add_signal_handler(signal.SIGHUP, lambda: _begin(_reload(broker), reloads))
     sparing = asyncio.create_task(keep_collections_short())
     logger.info(
         "Ready: clients at %s, agents at %s, CA %s.", broker.client_url, broker.agent_url, broker.ca_file
@@ -78,9 +80,15 @@ async def _run(settings: Settings, ready_fd: int | None, reread: Callable[[], Lo
     return status
 
 
-def _reload(broker: Broker) -> None:
+def _begin(work: Coroutine[Any, Any, None], running: set[asyncio.Task[None]]) -> None:
+    task = asyncio.create_task(work)
+    running.add(task)
+    task.add_done_callback(running.discard)
+
+
+async def _reload(broker: Broker) -> None:
     try:
-        broker.reload()
+        await broker.reload()
     except SettingsError as error:
         logger.error("The configuration stays as it was: %s", " ".join(error.problems))  # noqa: TRY400  they say it all
 

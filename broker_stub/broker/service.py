@@ -102,6 +102,7 @@ class Broker:
     ) -> None:
         self._settings = settings
         self._reread = reread
+        self._reload_turn = asyncio.Lock()
         self._needs_restart: tuple[str, ...] = ()
         self._started_at = now()
         self.metrics = Metrics(settings.running.fleet_name)
@@ -159,7 +160,7 @@ class Broker:
         self.agents.close_all("shutdown")
         await self._stop_listeners(math.ceil(max(0, ends_at - loop.time())))
 
-    def reload(self) -> Reload:
+    async def reload(self) -> Reload:
         """Read the configuration file again and take over what can change while the broker runs.
 
         Raises:
@@ -167,13 +168,15 @@ class Broker:
         """
         if self._reread is None:
             raise SettingsError(["This broker was not started from a file."])
-        loaded = self._reread()
-        found = reload(self._settings, loaded.settings)
-        for warning in loaded.warnings:
-            logger.warning("%s", warning)
-        self._take_over(found.settings)
-        self._needs_restart = found.needs_restart
-        self.tls.renew()
+        async with self._reload_turn:
+            # Files and names of this host are looked up, which may take as long as a name server does.
+            loaded = await asyncio.to_thread(self._reread)
+            found = reload(self._settings, loaded.settings)
+            for warning in loaded.warnings:
+                logger.warning("%s", warning)
+            self._take_over(found.settings)
+            self._needs_restart = found.needs_restart
+            await asyncio.to_thread(self.tls.renew)
         if found.changed:
             logger.info("Taken over from the configuration file: %s.", ", ".join(found.changed))
         if found.needs_restart:

@@ -67,7 +67,7 @@ async def test_what_is_taken_over_counts_at_once(tmp_path: Path) -> None:
             connect_session_token_duration_minutes=7,
             session_screenshot_max_width=55,
         )
-        served.reload()
+        await served.reload()
         assert served.tokens.connection_token_s == 420
         assert served.operations.screenshots.max_width == 55
         answer = (await broker.client.post("/createSessions", json=[QUEUED, QUEUED])).json()
@@ -84,9 +84,10 @@ async def test_shorter_times_end_what_is_waiting(tmp_path: Path) -> None:
         await broker.client.post("/deleteSessions", json=[{"SessionId": first, "Owner": "alice"}])
         registry = broker.broker.registry
         assert registry.session(first)
-        changed_to(
+        served = changed_to(
             broker, tmp_path, delete_session_duration_seconds=0, create_sessions_queue_max_time_seconds=1
-        ).reload()
+        )
+        await served.reload()
         await broker.until(lambda: registry.session(first) is None)
         await broker.until(lambda: registry.session(second) is None)
 
@@ -107,7 +108,7 @@ async def test_a_bad_file_changes_nothing(tmp_path: Path) -> None:
     async with running_broker(tmp_path) as broker:
         changed_to(broker, tmp_path, enable_api_yaml="false", max_api_requests_per_second=0)
         with pytest.raises(SettingsError, match="max-api-requests-per-second"):
-            broker.broker.reload()
+            await broker.broker.reload()
         assert (await broker.client.get("/dcv-session-manager-api.yaml")).status_code == 200
 
 
