@@ -10,7 +10,7 @@ HTTP: a source is asked, updates come out, time comes in.
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from dcvtui.fleet import (
     Changes,
     Difference,
     Key,
+    Keyed,
     RecordT,
     ServerRecord,
     SessionRecord,
@@ -32,6 +33,7 @@ from dcvtui.fleet import (
     session_record,
 )
 from dcvtui.live import LiveChanges, LiveReset
+from dcvtui.sweeps import SERVERS, SESSIONS, Sweeps, SweptPage, Turn
 
 Page = Mapping[str, Any]
 
@@ -130,26 +132,6 @@ class Update:
     """Whose fleet it is."""
 
 
-@dataclass(slots=True)
-class _Sweep:
-    """One walk over all pages: first the servers, then the sessions."""
-
-    kind: str = "servers"
-    token: str | None = None
-    pages: int = 0
-    seen: dict[str, set[Key]] = field(default_factory=lambda: {"servers": set(), "sessions": set()})
-    known: dict[tuple[str, str | None], "_KnownPage"] = field(default_factory=dict)
-
-
-@dataclass(slots=True, frozen=True)
-class _KnownPage:
-    """What a page told when it was read last: one that is the same need not be read again."""
-
-    digest: bytes
-    keys: tuple[Key, ...]
-    next_token: str | None
-
-
 class Poller:
     """Asks one broker about its fleet, again and again.
 
@@ -166,17 +148,14 @@ class Poller:
         self._source, self._profile = source, profile
         self._clock, self._pace = clock or WallClock(), pace or Pace()
         self._wake = asyncio.Event()
-        self._visible: dict[str, tuple[Key, ...]] = {"servers": (), "sessions": ()}
+        self._visible: dict[str, tuple[Key, ...]] = {SERVERS: (), SESSIONS: ()}
         self._expected: set[str] = set()
         self._told: deque[LiveReset | LiveChanges | None] = deque()
         self._is_told = False
         """The broker tells what changes."""
         self._is_caught_up = True
         """Nothing can have changed since the last sweep that was not told."""
-        self._sweep = _Sweep()
-        self._known_pages: dict[tuple[str, str | None], _KnownPage] = {}
-        self._touched: set[Key] = set()
-        """Records that were changed by something else than a page."""
+        self._sweeps = Sweeps()
         self._failures = 0
         self._offset = timedelta()
         self._last_good: datetime | None = None
@@ -270,7 +249,7 @@ class Poller:
         if keys := self._visible["servers"]:
             page = await self._source.describe_servers_page(ids=_ids(keys))
             found = [server_record(wire, self._profile) for wire in _entities(page, "Servers")]
-            self._see("servers", found)
+            self._see(SERVERS, found)
             asked = () if page.get("NextToken") else keys
             servers = changes_by_answer(self.snapshot.servers, asked, found)
         keys, expected = self._visible["sessions"], self._expected
@@ -278,18 +257,18 @@ class Poller:
             page = await self._source.describe_sessions_page(ids=ids)
             self._expected -= expected
             met = [session_record(wire, self._profile) for wire in _entities(page, "Sessions")]
-            self._see("sessions", met)
+            self._see(SESSIONS, met)
             asked = () if page.get("NextToken") else keys
             sessions = changes_by_answer(self.snapshot.sessions, asked, met)
         return self._touching(Difference(servers, sessions))
 
     def _touching(self, difference: Difference) -> Difference:
         for changes in (difference.servers, difference.sessions):
-            self._touched.update(record.key for record in (*changes.present(), *changes.removed))
+            self._sweeps.touch(record.key for record in (*changes.present(), *changes.removed))
         return difference
 
     def _see(self, kind: str, records: Sequence[ServerRecord] | Sequence[SessionRecord]) -> None:
-        self._sweep.seen[kind].update(record.key for record in records)
+        self._sweeps.seen[kind].update(record.key for record in records)
 
     # ------------------------------------------------------------------ told by the broker
 
@@ -305,7 +284,8 @@ class Poller:
         if isinstance(event, LiveReset):
             # What happened before is not told: a sweep that begins now finds it.
             self._is_caught_up = False
-            self._sweep, self._sweep_due = _Sweep(), now
+            self._sweeps.restart()
+            self._sweep_due = now
             return Difference()
         if self._is_caught_up and self.link.state is not LinkState.STALE:
             self._last_good, self.link = now, Link(LinkState.LIVE)
@@ -314,87 +294,59 @@ class Poller:
     def _told_servers(self, event: LiveChanges) -> Changes[ServerRecord]:
         found = [server_record(wire, self._profile) for wire in event.servers]
         gone = {(self._profile, server_id) for server_id in event.gone_servers}
-        self._see("servers", found)
-        self._sweep.seen["servers"] -= gone
+        self._see(SERVERS, found)
+        self._sweeps.seen[SERVERS] -= gone
         return _with_gone(changes_by_page(self.snapshot.servers, found), self.snapshot.servers, gone)
 
     def _told_sessions(self, event: LiveChanges) -> Changes[SessionRecord]:
         met = [session_record(wire, self._profile) for wire in event.sessions]
         ended = {session_key(self._profile, *one) for one in event.gone_sessions}
-        self._see("sessions", met)
-        self._sweep.seen["sessions"] -= ended
+        self._see(SESSIONS, met)
+        self._sweeps.seen[SESSIONS] -= ended
         return _with_gone(changes_by_page(self.snapshot.sessions, met), self.snapshot.sessions, ended)
 
     # ------------------------------------------------------------------ sweeps
 
     async def _ask_for_page(self) -> Difference:
-        sweep = self._sweep
-        if sweep.pages == 0:
+        if self._sweeps.pages == 0:
             self._sweep_began = self._clock.now()
-        known = self._known_page()
+        token, known = self._sweeps.token, self._sweeps.known_page
         digest = known.digest if known else b""
-        if sweep.kind == "servers":
-            page = await self._source.describe_servers_page(next_token=sweep.token, known=digest)
+        if self._sweeps.kind == SERVERS:
+            page = await self._source.describe_servers_page(next_token=token, known=digest)
             if known and page.get("Digest") == digest:
-                return Difference(servers=self._same_again(known, self.snapshot.servers))
+                return Difference(servers=self._take_page(known, Changes(), self.snapshot.servers))
             found = [server_record(wire, self._profile) for wire in _entities(page, "Servers")]
-            return Difference(servers=self._take_page(page, found, self.snapshot.servers))
-        page = await self._source.describe_sessions_page(next_token=sweep.token, known=digest)
+            servers = changes_by_page(self.snapshot.servers, found)
+            return Difference(servers=self._take_page(_swept(page, found), servers, self.snapshot.servers))
+        page = await self._source.describe_sessions_page(next_token=token, known=digest)
         if known and page.get("Digest") == digest:
-            return Difference(sessions=self._same_again(known, self.snapshot.sessions))
+            return Difference(sessions=self._take_page(known, Changes(), self.snapshot.sessions))
         met = [session_record(wire, self._profile) for wire in _entities(page, "Sessions")]
-        return Difference(sessions=self._take_page(page, met, self.snapshot.sessions))
-
-    def _known_page(self) -> "_KnownPage | None":
-        """The next page as it was in the sweep before, if nothing else has changed what it told."""
-        known = self._known_pages.get((self._sweep.kind, self._sweep.token))
-        return known if known and self._touched.isdisjoint(known.keys) else None
-
-    def _same_again(self, known: "_KnownPage", records: Mapping[Key, RecordT]) -> Changes[RecordT]:
-        return self._page_over(known, Changes(), records)
+        sessions = changes_by_page(self.snapshot.sessions, met)
+        return Difference(sessions=self._take_page(_swept(page, met), sessions, self.snapshot.sessions))
 
     def _take_page(
-        self, page: Page, found: list[RecordT], records: Mapping[Key, RecordT]
+        self, page: SweptPage, changes: Changes[RecordT], records: Mapping[Key, RecordT]
     ) -> Changes[RecordT]:
-        keys = tuple(record.key for record in found)
-        self._touched.difference_update(keys)
-        known = _KnownPage(page.get("Digest", b""), keys, _token(page))
-        return self._page_over(known, changes_by_page(records, found), records)
-
-    def _page_over(
-        self, page: "_KnownPage", changes: Changes[RecordT], records: Mapping[Key, RecordT]
-    ) -> Changes[RecordT]:
-        """Note what a page told, and turn it; the last one tells what is gone."""
-        seen = self._sweep.seen[self._sweep.kind]
-        seen.update(page.keys)
-        if page.digest:
-            self._sweep.known[self._sweep.kind, self._sweep.token] = page
-        if self._turn_page(page.next_token):
-            return Changes(changes.added, changes.changed, changes_by_sweep(records, seen).removed)
-        return changes
-
-    def _turn_page(self, token: str | None) -> bool:
-        """Go on to the next page, kind or sweep; True if this kind is now known completely."""
-        sweep, now = self._sweep, self._clock.now()
-        if token and token == sweep.token:
+        """Turn a page, and say when the next one is due; the last of a kind tells what is gone."""
+        if page.next_token and page.next_token == self._sweeps.token:
             # Such a broker would be asked for ever (API specification, section 15).
             raise NotUnderstood("The broker answered with the same page token twice.")
-        sweep.pages += 1
-        sweep.token = token
+        seen, pages = self._sweeps.seen[self._sweeps.kind], self._sweeps.pages + 1
+        turn, now = self._sweeps.take(page), self._clock.now()
         pause = self._pace.page_s if self.is_complete and self._is_caught_up else 0
+        if turn is Turn.KIND and pages == 1:
+            pause = 0  # a fleet of one page each is looked at as one
         self._sweep_due = now + timedelta(seconds=pause)
-        if sweep.token:
-            return False
-        if sweep.kind == "servers":
-            sweep.kind = "sessions"
-            # Two pages in a row: a fleet of one page each is looked at as one.
-            self._sweep_due = now if sweep.pages == 1 else self._sweep_due
-            return True
-        self._end_sweep(now)
-        return True
+        if turn is Turn.PAGE:
+            return changes
+        if turn is Turn.END:
+            self._end_sweep(now, is_small=pages == 2)
+        return Changes(changes.added, changes.changed, changes_by_sweep(records, seen).removed)
 
-    def _end_sweep(self, now: datetime) -> None:
-        if self._sweep.pages == 2:
+    def _end_sweep(self, now: datetime, *, is_small: bool) -> None:
+        if is_small:
             self._sweep_due = self._sweep_began + timedelta(seconds=self._pace.small_fleet_s)
         if not self.is_complete:
             self._visible_due = now + timedelta(seconds=self._pace.visible_s)
@@ -402,8 +354,6 @@ class Poller:
         if self._is_told:
             self._sweep_due = now + timedelta(seconds=self._pace.live_sweep_s)
         self.is_complete = self._is_caught_up = True
-        self._known_pages = self._sweep.known
-        self._sweep = _Sweep()
 
     # ------------------------------------------------------------------ the link
 
@@ -424,8 +374,7 @@ class Poller:
             wait = max(wait, error.retry_after_s)
         next_try = self._clock.now() + timedelta(seconds=wait)
         self.link = Link(LinkState.STALE, error.sentence, self._last_good, next_try)
-        # What was seen in a sweep that failed says nothing about what was not.
-        self._sweep = _Sweep()
+        self._sweeps.restart()
         self._visible_due = self._sweep_due = next_try
         return Difference()
 
@@ -437,9 +386,10 @@ def _with_gone(
     return Changes(changes.added, changes.changed, removed)
 
 
-def _token(page: Page) -> str | None:
+def _swept(page: Page, records: Sequence[Keyed]) -> SweptPage:
     token = page.get("NextToken")
-    return token if isinstance(token, str) and token else None
+    keys = tuple(record.key for record in records)
+    return SweptPage(page.get("Digest", b""), keys, token if isinstance(token, str) and token else None)
 
 
 def _ids(keys: Iterable[Key]) -> list[str]:
