@@ -1,7 +1,8 @@
-"""The broker stops: what was asked is answered, what is new is refused, agents are sent away last."""
+"""The broker starts and stops: who asks too early or too late hears so, and what was asked is answered."""
 
 import asyncio
 import contextlib
+import socket
 import ssl
 from pathlib import Path
 
@@ -9,11 +10,29 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
+from broker_stub.broker.registry import Registry
+from broker_stub.broker.service import Broker
+from broker_stub.broker.settings import Settings
+from broker_stub.broker.settings_file import load_values
+from broker_stub.broker.store import StoreUnavailable
 from broker_stub.channel_messages import Name
 from tests.broker.raw_agent import agent_token, create, raw_agent, session
-from tests.running import RunningBroker, running_broker
+from tests.end_to_end.stand import free_port
+from tests.running import RunningBroker, broker_values, running_broker
 
 PERMISSIONS = "W3Blcm1pc3Npb25zXQolb3duZXIlIGFsbG93IGJ1aWx0aW4K"
+
+
+class SlowBroker(Broker):
+    """A broker whose fleet takes its time to be read."""
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self.read_on = asyncio.Event()
+
+    async def _restored(self) -> Registry:
+        await self.read_on.wait()
+        return await super()._restored()
 
 
 async def asked_anew(broker: RunningBroker, url: str, path: str) -> httpx.Response:
@@ -21,6 +40,40 @@ async def asked_anew(broker: RunningBroker, url: str, path: str) -> httpx.Respon
     headers = {"Authorization": f"Bearer {broker.broker.tokens.issue_access(broker.client_id)[0]}"}
     async with httpx.AsyncClient(base_url=url, verify=broker.tls, trust_env=False) as client:
         return await client.request("GET" if path == "/health" else "POST", path, headers=headers)
+
+
+@pytest.mark.covers("B44")
+async def test_both_ports_answer_while_the_broker_reads_its_fleet(tmp_path: Path) -> None:
+    """A load balancer that asks a broker which is still starting hears 503 on both ports, then 200."""
+    ports = {"client": free_port(), "agent": free_port()}
+    values = {f"{name}_to_broker_connector_https_port": port for name, port in ports.items()}
+    broker = SlowBroker(load_values(broker_values(tmp_path / "broker", **values)).settings)
+    starting = asyncio.create_task(broker.start())
+    async with asyncio.timeout(30):
+        while not hasattr(broker, "store"):  # noqa: ASYNC110  listeners are up before it is opened
+            await asyncio.sleep(0.01)
+    trusted = ssl.create_default_context(cafile=str(broker.ca_file))
+    async with httpx.AsyncClient(verify=trusted, trust_env=False) as client:
+        for port in ports.values():
+            answer = await client.get(f"https://127.0.0.1:{port}/health")
+            assert (answer.status_code, answer.json()["reason"]) == (503, "the broker is starting")
+        assert not starting.done()
+        broker.read_on.set()
+        await starting
+        for port in ports.values():
+            assert (await client.get(f"https://127.0.0.1:{port}/health")).status_code == 200
+    await broker.stop()
+
+
+async def test_a_broker_that_cannot_go_on_closes_what_it_opened(tmp_path: Path) -> None:
+    port = free_port()
+    values = broker_values(tmp_path / "broker", client_to_broker_connector_https_port=port)
+    (tmp_path / "broker").mkdir(mode=0o700)
+    (tmp_path / "broker" / "broker.db").write_text("this is no database, and long enough to tell" * 40)
+    with pytest.raises(StoreUnavailable):
+        await Broker(load_values(values).settings).start()
+    with socket.create_server(("127.0.0.1", port)):
+        pass
 
 
 @pytest.mark.covers("B44", "B47")
