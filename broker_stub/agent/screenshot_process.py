@@ -20,7 +20,7 @@ from PIL import ImageGrab
 from broker_stub.agent.backend import Failure, Monitor
 from broker_stub.agent.pictures import encode, fit
 from broker_stub.agent.screenshots import READY
-from broker_stub.agent.x_authority import cookie_for
+from broker_stub.agent.x_authority import read_cookie
 from broker_stub.agent.x_protocol import XProtocolError, monitors
 
 _TOO_LATE = "The session display did not answer in time"
@@ -32,7 +32,7 @@ def answer_to(request: Mapping[str, Any]) -> Answer:
     """Look at a display as asked: its monitors and their pictures."""
     display, authority = request["display"], Path(request["authority"])
     try:
-        cookie = cookie_for(authority.read_bytes(), display)
+        cookie = read_cookie(authority, display)
         found = monitors(display, cookie or b"", request["limit_s"])
         pictures = _pictures(display, authority, found, request)
     except TimeoutError:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from broker_stub.agent.backend import BackendError, Failure, Image, ImageFormat, Monitor
-from broker_stub.agent.x_authority import cookie_for
+from broker_stub.agent.x_authority import read_cookie
 from broker_stub.agent.x_protocol import XProtocolError, monitors
 
 _AT_ONCE = 2
@@ -55,7 +55,7 @@ async def monitors_of(screen: Screen, limit_s: float) -> tuple[Monitor, ...]:
     """
 
     def ask() -> list[Monitor]:
-        cookie = cookie_for(screen.authority.read_bytes(), screen.display)
+        cookie = read_cookie(screen.authority, screen.display)
         return monitors(screen.display, cookie or b"", limit_s)
 
     try:

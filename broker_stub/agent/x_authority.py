@@ -6,10 +6,12 @@ server specification, 4.2).
 
 import secrets
 import struct
+from pathlib import Path
 
 COOKIE_NAME = b"MIT-MAGIC-COOKIE-1"
 _FAMILY_WILD = 65535
 _COOKIE_BYTES = 16
+_MOST_BYTES = 64 * 1024
 
 
 def new_cookie() -> bytes:
@@ -22,6 +24,18 @@ def authority_record(cookie: bytes) -> bytes:
     parts = (b"", COOKIE_NAME, cookie)
     head = struct.pack(">HH", _FAMILY_WILD, 0)
     return head + b"".join(struct.pack(">H", len(part)) + part for part in parts)
+
+
+def read_cookie(path: Path, display: int) -> bytes | None:
+    """The cookie of a display in an authority file, `None` if it holds none.
+
+    The file is its owner's to write, so no more of it is read than an authority file has.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        return cookie_for(file.read(_MOST_BYTES), display)
 
 
 def cookie_for(authority: bytes, display: int) -> bytes | None:

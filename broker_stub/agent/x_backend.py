@@ -262,8 +262,12 @@ class XBackend:
 
     def _keep(self, session: XSession) -> None:
         self._sessions[session.id] = session
-        self._folder(session.id).write(session)
         self.changed.set()
+        try:
+            self._folder(session.id).write(session)
+        except OSError as error:
+            # Only the next agent will miss it.
+            logger.warning("session %s: its state cannot be written: %s", session.id, error)
 
     async def _new_session(self, spec: SessionSpec, folder: SessionFolder) -> XSession:
         settings = self._settings

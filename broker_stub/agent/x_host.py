@@ -1,5 +1,6 @@
 """A host whose sessions run on X servers of its own: backend and entrance, put together from agent.conf."""
 
+import errno
 import os
 import socket
 import ssl
@@ -81,7 +82,16 @@ async def open_host(
         web_url_path=told.web_url_path,
         most_clients=told.max_clients,
     )
-    await entrance.open(told.address, told.port, _tls(settings, address))
+    try:
+        await entrance.open(told.address, told.port, _tls(settings, address))
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise OSError(
+            error.errno,
+            f"Port {told.port} is taken, by a broker or a DCV server on this host perhaps: "
+            "entrance.port in agent.conf takes another one",
+        ) from None
     stack.push_async_callback(entrance.close)
     return XHost(backend, (entrance.endpoint,))
 

@@ -1,7 +1,7 @@
 """What the X backend keeps of its sessions on disk, so that the next agent finds them.
 
 One folder per session, named by its id and owned by the agent; the owner may only
-pass through it to the cookie. Nothing the owner can write is ever read back.
+pass through it to the cookie. Of what the owner can write only the cookie is read back.
 """
 
 import hashlib

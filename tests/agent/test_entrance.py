@@ -1,6 +1,7 @@
 """The entrance of a host with real Xvnc sessions: who gets in, who does not, and what is counted."""
 
 import asyncio
+import errno
 import logging
 import shutil
 import ssl
@@ -317,6 +318,20 @@ async def test_clients_that_come_at_once_do_not_pass_the_limit_together(host: Ho
     await until(lambda: sum(comer.done() for comer in comers) == 5, 20)
     tried.set()
     assert sum(screen is not None for screen in await asyncio.gather(*comers)) == 1
+
+
+async def test_a_full_disk_keeps_nobody_out(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the number of clients cannot be written down, they are counted all the same."""
+    await host.backend.create(spec_of(init_file="stay.sh"))
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(SessionFolder, "write", full)
+    async with websocket(host.url()) as client:
+        await client.handshake()
+        assert (await host.backend.list())[0].num_of_connections == 1
+    await host.until_connected(0)
 
 
 async def test_a_client_past_the_entrance_counts_too(host: Host) -> None:

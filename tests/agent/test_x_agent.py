@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import signal
+import socket
 import ssl
 from pathlib import Path
 
@@ -107,3 +108,16 @@ async def test_a_deleted_session_leaves_nothing_on_its_host_within_ten_seconds(t
         await site.until(session_id, "DELETED")
         assert nothing_is_left(folder, display)
         assert asyncio.get_running_loop().time() - began < 10
+
+
+async def test_a_taken_port_is_said_with_the_key_that_helps(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        async with site_in(tmp_path) as site:
+            port = taken.getsockname()[1]
+            site.config.write_text(site.config.read_text().replace("port = 0", f"port = {port}"))
+            agent = await start(site.config)
+            await agent.communicate()
+            assert agent.returncode == 1
+            log = (site.place / "log" / "agent.log").read_text()
+            assert f"Port {port} is taken" in log
+            assert "entrance.port" in log
