@@ -1,6 +1,5 @@
 """Units and example configurations that come with the package, and where they belong on a host."""
 
-import contextlib
 import os
 import shutil
 import sys
@@ -76,10 +75,14 @@ def install(wanted: tuple[ShippedFile, ...], root: Path) -> list[str]:
         with os.fdopen(descriptor, "w", encoding="utf-8") as output:
             output.write(file.text())
         path.chmod(file.mode)
-        if file.group is not None:
-            with contextlib.suppress(LookupError, PermissionError):
-                shutil.chown(path, group=file.group)
         said.append(f"wrote {path}")
+        if file.group is not None:
+            try:
+                shutil.chown(path, group=file.group)
+            except (LookupError, PermissionError):
+                said.append(
+                    f"the group {file.group} cannot be given {path}: make the user {file.group} first"
+                )
     return said
 
 

@@ -66,12 +66,12 @@ class Front:
 
     Attributes:
         app: What answers; `None` while the broker starts.
-        under_way: How many requests are being answered, health checks and streams not counted.
+        under_way: Ids of the requests that are being answered, health checks and streams left out.
     """
 
     def __init__(self, actions: Mapping[tuple[str, str], str], observe: Observe = _observe_nothing) -> None:
         self.app: ASGIApp | None = None
-        self.under_way = 0
+        self.under_way: set[str] = set()
         self._actions = actions
         self._observe = observe
 
@@ -100,11 +100,11 @@ class Front:
 
         path = scope["path"]
         begun = time.perf_counter()
-        self.under_way += 1
+        self.under_way.add(call.request_id)
         try:
             await app(scope, receive, send_named)
         finally:
-            self.under_way -= 1
+            self.under_way.discard(call.request_id)
             self._observe(_operation(path), status, time.perf_counter() - begun, call)
             if action := self._action(scope):
                 audit.write(action, _outcome(status), call)

@@ -4,8 +4,10 @@ Whoever has the key may ask the broker where sessions are. The CA's key is throw
 a new certificate means a new trust store.
 """
 
+import contextlib
 import os
 import secrets
+import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +17,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from broker_stub.broker.settings_file import SERVICE_USER
 
 LIFETIME = timedelta(days=3650)
 _CLOCK_SKEW = timedelta(minutes=5)
@@ -63,6 +67,7 @@ def make(folder: Path, now: datetime, *, replace: bool = False) -> GatewayFiles:
             if path.exists():
                 raise AlreadyThere(path)
     folder.mkdir(mode=_FOLDER_MODE, parents=True, exist_ok=True)
+    _let_broker_read(folder)
     ca_key, key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca = _certificate("DCV Gateway CA", ca_key.public_key(), "DCV Gateway CA", ca_key, now)
     certificate = _certificate("DCV Gateway", key.public_key(), "DCV Gateway CA", ca_key, now)
@@ -79,6 +84,7 @@ def make(folder: Path, now: datetime, *, replace: bool = False) -> GatewayFiles:
         serialization.BestAvailableEncryption(made.password.encode()),
     )
     _write(made.trust_store_file, store, 0o640)
+    _let_broker_read(made.trust_store_file)
     return made
 
 
@@ -109,6 +115,12 @@ def _certificate(
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = builder.add_extension(usage, critical=False)
     return builder.sign(issuer_key, hashes.SHA256())
+
+
+def _let_broker_read(path: Path) -> None:
+    """Give the service's group what it has to read; elsewhere the broker runs as whoever made it."""
+    with contextlib.suppress(LookupError, PermissionError):
+        shutil.chown(path, group=SERVICE_USER)
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -153,8 +153,10 @@ class Broker:
         if self._live is not None:
             self._live.close()
         farewell_s = min(_FAREWELL_S, grace_s / 2)
+        # Those that are refused from here on are not waited for: a client may go on asking for ever.
+        asked = {request for front in self._fronts for request in front.under_way}
         while (  # noqa: ASYNC110  each of them ends by itself
-            any(front.under_way for front in self._fronts) and loop.time() < ends_at - farewell_s
+            any(asked & front.under_way for front in self._fronts) and loop.time() < ends_at - farewell_s
         ):
             await asyncio.sleep(_LOOK_S)
         self.agents.close_all("shutdown")

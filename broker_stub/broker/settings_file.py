@@ -97,7 +97,10 @@ def load_file(
         mode = stat.S_IMODE(path.stat().st_mode)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise SettingsError([f"The configuration file {path} cannot be read: {reason}."]) from None
+        hint = ""
+        if isinstance(error, FileNotFoundError) and path == DEFAULT_FILE:
+            hint = " dcv-session-manager-broker install-files makes one, and --config names another."
+        raise SettingsError([f"The configuration file {path} cannot be read: {reason}.{hint}"]) from None
     pairs = properties.parse(text)
     values, warnings = _last_values(pairs)
     loaded, problems = _settings_of(values)

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import ssl
 import stat
 import subprocess
@@ -269,7 +270,8 @@ async def test_files_are_installed_once_and_configurations_kept(tmp_path: Path) 
     assert status == 0
     config = tmp_path / "etc/dcv-session-manager-broker/session-manager-broker.properties"
     unit = tmp_path / "etc/systemd/system/dcv-session-manager-broker.service"
-    assert output.splitlines() == [f"wrote {config}", f"wrote {unit}"]
+    lines = [line for line in output.splitlines() if not line.startswith("the group ")]
+    assert lines == [f"wrote {config}", f"wrote {unit}"]
     assert stat.S_IMODE(config.stat().st_mode) == 0o640
     assert stat.S_IMODE(unit.stat().st_mode) == 0o644
     config.write_text("enable-gateway = true\n")
@@ -280,3 +282,16 @@ async def test_files_are_installed_once_and_configurations_kept(tmp_path: Path) 
     assert f"ExecStart={COMMAND} start" in unit.read_text()
     status, output, _ = await broker_command("print-file", "session-manager-broker.properties")
     assert output == BROKER_FILES[0].text()
+
+
+async def test_the_commands_of_the_readme_exist() -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    chapter = text.partition("## Running the broker and agents")[2].partition("\n## ")[0]
+    table = re.findall(r"`([a-z]+(?:-[a-z]+)+|status|reload)`(?=[, ].*\|)", chapter)
+    lines = re.findall(r"^    dcv-session-manager-(broker|agent) ([a-z-]+)", chapter, re.MULTILINE)
+    assert len(lines) >= 4
+    for kind, name in {*lines, *(("broker", name) for name in table)}:
+        command = COMMAND.with_name(f"dcv-session-manager-{kind}")
+        quiet = asyncio.subprocess.DEVNULL
+        process = await asyncio.create_subprocess_exec(command, name, "--help", stdout=quiet)
+        assert await process.wait() == 0, name

@@ -121,6 +121,27 @@ async def test_a_request_that_waits_for_its_host_is_answered_before_the_broker_e
 
 
 @pytest.mark.covers("B47")
+async def test_clients_that_go_on_asking_do_not_hold_the_stop_up(tmp_path: Path) -> None:
+    """Clients that ask again and again get 503 and do not keep the broker for its grace time."""
+
+    async def ask_on(client: httpx.AsyncClient, statuses: set[int]) -> None:
+        while True:
+            try:
+                statuses.add((await client.post("/describeServers")).status_code)
+            except httpx.TransportError:
+                return
+
+    async with running_broker(tmp_path, ext_shutdown_grace_seconds=600) as broker:
+        statuses: set[int] = set()
+        asking = [asyncio.create_task(ask_on(broker.client, statuses)) for _ in range(5)]
+        await broker.until(lambda: statuses == {200})
+        async with asyncio.timeout(60):
+            await broker.broker.stop()
+        await asyncio.gather(*asking)
+    assert statuses <= {200, 503}
+
+
+@pytest.mark.covers("B47")
 async def test_a_request_that_never_ends_does_not_hold_the_stop_up(
     tmp_path: Path,
 ) -> None:
