@@ -197,6 +197,8 @@ class Broker:
             self._rules = replace(self._rules, **changed)
             self.coordinator.apply(RulesChanged(self._rules))
         self.tokens.connection_token_s = settings.sessions.connection_token_minutes * 60
+        self.tokens.access_token_s = settings.authorization.access_token_s
+        self.external.demands = _demands(settings)
         self.operations.screenshots = _screenshot_rules(settings)
         self.throttle.rate = settings.client.max_requests_per_second
         self.client_app.change_rules(_api_rules(settings))
@@ -320,18 +322,13 @@ class Broker:
         return tokens
 
     async def _external_servers(self) -> ExternalServers:
-        authorization = self._settings.authorization
         return ExternalServers(
             await self.store.auth_servers(),
             self.store.save_auth_server,
             self.store.remove_auth_server,
             fetch_document,
             self._now,
-            Demands(
-                authorization.external_issuers,
-                authorization.external_audiences,
-                authorization.external_scopes,
-            ),
+            _demands(self._settings),
         )
 
     async def _client_app(self) -> HttpApi:
@@ -438,6 +435,11 @@ class Broker:
         if self._is_stopping or task.cancelled() or self._failed is None or self._failed.done():
             return
         self._failed.set_exception(task.exception() or RuntimeError("a part of the broker ended"))
+
+
+def _demands(settings: Settings) -> Demands:
+    asked = settings.authorization
+    return Demands(asked.external_issuers, asked.external_audiences, asked.external_scopes)
 
 
 def _screenshot_rules(settings: Settings) -> ScreenshotRules:

@@ -179,15 +179,19 @@ class Authorization(Topic):
     """API requests need an access token."""
     enable_agent_authorization: Switch = Field(default=True, alias="enable-agent-authorization")
     """Agents register and authenticate."""
-    access_token_s: Whole = Field(default=3600, ge=1, alias="ext-access-token-duration-seconds")
+    access_token_s: Whole = Field(
+        default=3600, ge=1, alias="ext-access-token-duration-seconds", json_schema_extra=LIVE
+    )
     """Lifetime of issued access tokens."""
     reject_default_statement: Switch = Field(default=False, alias="ext-reject-default-software-statement")
     """Refuse the software statement that every installation knows."""
-    external_issuers: Names = Field(default=(), alias="ext-external-auth-issuers")
+    external_issuers: Names = Field(default=(), alias="ext-external-auth-issuers", json_schema_extra=LIVE)
     """Issuers that external tokens may name; empty: any."""
-    external_audiences: Names = Field(default=(), alias="ext-external-auth-audiences")
+    external_audiences: Names = Field(default=(), alias="ext-external-auth-audiences", json_schema_extra=LIVE)
     """Audiences that external tokens must name one of; empty: any."""
-    external_scopes: Names = Field(default=(), alias="ext-external-auth-required-scopes")
+    external_scopes: Names = Field(
+        default=(), alias="ext-external-auth-required-scopes", json_schema_extra=LIVE
+    )
     """Scopes that external tokens must hold; empty: none."""
 
 

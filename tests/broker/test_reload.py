@@ -66,9 +66,13 @@ async def test_what_is_taken_over_counts_at_once(tmp_path: Path) -> None:
             create_sessions_queue_max_size=1,
             connect_session_token_duration_minutes=7,
             session_screenshot_max_width=55,
+            ext_access_token_duration_seconds=9,
+            ext_external_auth_required_scopes="a, b",
         )
         await served.reload()
         assert served.tokens.connection_token_s == 420
+        assert served.tokens.issue_access("x")[1] == 9
+        assert served.external.demands.scopes == ("a", "b")
         assert served.operations.screenshots.max_width == 55
         answer = (await broker.client.post("/createSessions", json=[QUEUED, QUEUED])).json()
         assert (len(answer["SuccessfulList"]), len(answer["UnsuccessfulList"])) == (1, 1)
