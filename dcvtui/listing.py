@@ -158,6 +158,14 @@ class Listing(Generic[RecordT]):
             self._haystacks[record.key] = "\n".join(texts).casefold()
         self.widest = {column.id: width for column, width in zip(searched, widths, strict=True)}
 
+    def set_columns(self, columns: Sequence[Column[RecordT]], now: datetime) -> None:
+        """Sort and search by these columns from now on; the first stays what it was."""
+        sort = self._sort.id if self._sort else None
+        self.columns = tuple(columns)
+        self.widest = {}
+        self._note_texts(self.records.values(), now)
+        self.sort_by(sort, now, is_reversed=self.is_reversed)
+
     def set_filter(self, wanted: Filter, now: datetime) -> None:
         """Show what matches this filter from now on."""
         self.filter = wanted

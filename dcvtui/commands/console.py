@@ -24,32 +24,37 @@ if TYPE_CHECKING:
 class Looks:
     """What the command line says of how the console looks."""
 
-    theme: str
+    theme: str | None
     only_ascii: bool
-    images: str
+    images: str | None
+
+    @property
+    def words(self) -> list[str]:
+        """The same on a command line."""
+        theme = ["--theme", self.theme] if self.theme else []
+        images = ["--images", self.images] if self.images else []
+        return [*theme, *images, *(["--ascii"] if self.only_ascii else [])]
 
 
 def looks(command: Callable[..., int]) -> Callable[..., int]:
     """The options that say how the console looks; the command takes them as one."""
 
     @functools.wraps(command)
-    def with_looks(*args: Any, theme: str, only_ascii: bool, images: str, **others: Any) -> int:
+    def with_looks(*args: Any, theme: str | None, only_ascii: bool, images: str | None, **others: Any) -> int:
         return command(*args, looks_like=Looks(theme, only_ascii, images), **others)
 
     theme = click.option(
         "--theme",
         metavar="dark|light|NAME",
-        default="dark",
         envvar="DCVTUI_THEME",
-        help="Colours of the console: ours, or a theme of Textual's.",
+        help="Colours of the console: ours, or a theme of Textual's.  [default: dark]",
     )
     only_ascii = click.option("--ascii", "only_ascii", is_flag=True, help="Draw signs and frames in ASCII.")
     images = click.option(
         "--images",
         type=OneOf(["auto", "kitty", "sixel", "blocks", "half", "off"]),
-        default="auto",
         envvar="DCVTUI_IMAGES",
-        help="How screenshots are drawn: pixels where the terminal can, else quadrant blocks.",
+        help="How screenshots are drawn: pixels where the terminal can, else blocks.  [default: auto]",
     )
     return theme(only_ascii(images(with_looks)))
 
@@ -94,7 +99,7 @@ def _ask_for_broker(given: Given, looks_like: Looks, nothing_configured: ConfigE
     outcome = first_run_app.run(
         Files.standard(os.environ).profiles,
         BrokerEntry(ca_file=str(ca_file)),
-        theme=theme_named(looks_like.theme),
+        theme=theme_named(looks_like.theme or "dark"),
         ascii_only=looks_like.only_ascii or None,
     )
     if isinstance(outcome, first_run_app.DemoChosen):
@@ -107,9 +112,7 @@ def _ask_for_broker(given: Given, looks_like: Looks, nothing_configured: ConfigE
 def _open_demo(looks_like: Looks) -> int:
     from dcvtui.commands.demo import demo  # noqa: PLC0415  as above
 
-    signs = ["--ascii"] if looks_like.only_ascii else []
-    line = ["--theme", looks_like.theme, "--images", looks_like.images, *signs]
-    return int(demo.main(line, prog_name="dcvtui demo", standalone_mode=False) or 0)
+    return int(demo.main(looks_like.words, prog_name="dcvtui demo", standalone_mode=False) or 0)
 
 
 def console_options(looks_like: Looks, notice: str = "", *, keeps_state: bool = False) -> "ConsoleOptions":
@@ -121,7 +124,7 @@ def console_options(looks_like: Looks, notice: str = "", *, keeps_state: bool = 
         keeps_state: what is known about sessions outlives the console; not for a broker that does not.
 
     Raises:
-        ConfigError: there is no such theme.
+        ConfigError: there is no such theme, or the settings are damaged.
     """
     with contextlib.ExitStack() as stack:
         probe = None
@@ -129,18 +132,29 @@ def console_options(looks_like: Looks, notice: str = "", *, keeps_state: bool = 
             from dcvtui.probe import Probe  # noqa: PLC0415  there is no such terminal elsewhere
 
             probe = stack.enter_context(Probe(sys.stdin.fileno(), sys.stderr.fileno()))
-        import platformdirs  # noqa: PLC0415  as above
-
+        from dcvtui.console_files import ConsoleFiles  # noqa: PLC0415  as above
+        from dcvtui.polling import Pace  # noqa: PLC0415  as above
+        from dcvtui.settings import read_settings  # noqa: PLC0415  as above
         from dcvtui.terminal import Images  # noqa: PLC0415  as above
         from dcvtui.tui.app import ConsoleOptions  # noqa: PLC0415  as above
+        from dcvtui.tui.keys import unknown_keys  # noqa: PLC0415  as above
         from dcvtui.tui.themes import theme_named  # noqa: PLC0415  as above
 
+        files = ConsoleFiles.standard()
+        settings = read_settings(files.settings)
+        pace = Pace(
+            visible_s=settings.visible_every.total_seconds(),
+            page_s=settings.page_every.total_seconds(),
+            small_fleet_s=settings.small_fleet_every.total_seconds(),
+        )
         return ConsoleOptions(
-            theme=theme_named(looks_like.theme),
-            ascii_only=looks_like.only_ascii or None,
-            notice=notice,
-            state_folder=platformdirs.user_state_path("dcvtui") if keeps_state else None,
-            images=Images(looks_like.images),
+            theme=theme_named(looks_like.theme or settings.theme or "dark"),
+            ascii_only=looks_like.only_ascii or settings.ascii,
+            pace=pace,
+            notice=" ".join([*settings.notes, *unknown_keys(settings.keys), *([notice] if notice else [])]),
+            state_folder=files.state if keeps_state else None,
+            settings=settings,
+            images=Images(looks_like.images or settings.images),
             answers=probe.answers() if probe else None,
         )
 

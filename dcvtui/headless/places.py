@@ -5,14 +5,19 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dcvtui.config import Connection, Files
+from dcvtui.console_files import ConsoleFiles
 from dcvtui.output import ExitCode, Format, write_object, write_rows
 
 
 def print_places(environ: Mapping[str, str], chosen: Format) -> int:
     """Print where the files are, whether they exist or not."""
     files = Files.standard(environ)
+    console = ConsoleFiles.standard()
     places = {
         "profiles": files.profiles,
+        "settings of the console": console.settings,
+        "saved by the console": console.saved,
+        "audit trail": console.audit,
         "official configuration": files.conf,
         "program": Path(__file__).parents[1],
     }

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import importlib
 import os
+import shlex
 import sys
 import time
 import traceback
@@ -24,17 +25,21 @@ from textual import events, on
 from textual.binding import Binding, BindingType
 from textual.worker import WorkerState
 
+from dcvtui.attention import Limits
+from dcvtui.audit import AuditTrail
 from dcvtui.config import Connection
 from dcvtui.fleet import Key
 from dcvtui.known_brokers import KnownBroker
 from dcvtui.polling import LinkState, Pace, Update
 from dcvtui.private_files import file_stem
+from dcvtui.saved import Saved
+from dcvtui.settings import Settings
 from dcvtui.terminal import Answers, CopyError, Images, Terminal, copy_text, from_environment
 from dcvtui.tui.brokers import Broker, Brokers
 from dcvtui.tui.console_screen import ConsoleScreen
 from dcvtui.tui.details_pane import TextScreen
 from dcvtui.tui.fleet_list import FleetList
-from dcvtui.tui.keys import BY_ID
+from dcvtui.tui.keys import BY_ID, keymap
 from dcvtui.tui.lists import ProfilesList
 from dcvtui.tui.ordered_keys import OrderedKeysApp
 from dcvtui.tui.palette import ActionPalette, ReadingActions, ViewActions
@@ -70,6 +75,7 @@ class ConsoleOptions:
         notice: what is said at the foot at first, until a key is pressed.
         follows_changes: listen to what the broker tells by itself, where it does.
         state_folder: where is kept what outlives the console; None keeps nothing.
+        settings: how the operator wants the console.
         images: how pictures are to be drawn.
         answers: what the terminal said when it was asked; None if it was not.
     """
@@ -80,6 +86,7 @@ class ConsoleOptions:
     notice: str = ""
     follows_changes: bool = True
     state_folder: Path | None = None
+    settings: Settings = field(default_factory=Settings)
     images: Images = Images.AUTO
     answers: Answers | None = None
 
@@ -131,7 +138,10 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         self._drawing = self._terminal.drawing(options.images, options.answers)
         wanted = self._options.ascii_only
         self._ascii_only = not self._terminal.is_utf8 if wanted is None else wanted
-        self._watch = Watch()
+        settings, folder = options.settings, options.state_folder
+        self._keys = keymap(settings.keys)
+        self._audit = AuditTrail(folder / "audit.jsonl" if folder else None, os.environ.get("USER", ""))
+        self._watch = Watch(Limits(idle=settings.idle_limit))
         for broker in self._brokers:
             self._watch.expect(broker.connection.name)
         self._console = ConsoleScreen(
@@ -141,6 +151,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
             ascii_only=self._ascii_only,
             known=known,
             drawing=self._drawing,
+            saved=Saved(folder / "saved.json" if folder else None),
         )
         self._console.wall.take_pictures = self._brokers.take_pictures
         self._console.stop_work = self._brokers.stop_work
@@ -163,6 +174,9 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         self.register_theme(LIGHT)
         self.theme = self._options.theme or DARK.name
         self.set_class(self._ascii_only, "-ascii")
+        self.set_keymap(self._keys)
+        if not self._options.settings.mouse:
+            self.call_after_refresh(self.action_toggle_mouse)
         self.set_interval(_MINUTE_S, self._minute)
         self.call_after_refresh(self._begin)
 
@@ -347,6 +361,9 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
     def _finished(self, verb: str, results: "Sequence[tuple[Key, ItemResult]]") -> None:
         """Keep what came of an action, and look at the fleet again."""
         self._watch.activity.note_results(verb, results, self.broker_now())
+        brokers = {one.name: one.url for one in self._brokers.connections()}
+        if problem := self._audit.note(verb, results, self.broker_now(), brokers):
+            self._watch.activity.note("audit", "", problem, self.broker_now())
         done = [key for key, result in results if result.outcome == "done"]
         if done and verb in ("open", "close", "drain"):
             self._undoable.append((verb, lambda: self._undo_servers(verb, done)))
@@ -386,6 +403,22 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
             self._console.say(f"{text}: {await self.copy_text(text)}")
         except CopyError as error:
             self._console.say(f"Not copied: {error}")
+
+    @on(FleetList.ToolRequested)
+    def use_tool(self, message: FleetList.ToolRequested) -> None:
+        """Columns, saved filters, rows in a file, the command line: what every list can do."""
+        from dcvtui.tui.list_tools import ListTools  # noqa: PLC0415  not needed before the first rows
+
+        names = [one.name for one in self._brokers.connections()]
+        profile = f"--profile {shlex.quote(names[0])}" if ":" not in names[0] else ""
+        tools = ListTools(
+            self._console.saved,
+            self.push_screen_wait,
+            self._console.say,
+            self._copy_and_say,
+            lambda: profile,
+        )
+        self.run_worker(getattr(tools, message.name)(message.one), group="tool")
 
     @on(FleetList.TextRequested)
     def show_json(self, message: FleetList.TextRequested) -> None:
@@ -480,10 +513,15 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
                 self.action_interrupt_console()
                 return
             # Dialogs take no keys of the application, but a garbled screen may be under any of them.
-            if event.key in BY_ID["any.redraw-screen"].keys.split(","):
+            if event.key in self._redraw_keys:
                 self.action_redraw_screen()
                 return
         await super().on_event(event)
+
+    @property
+    def _redraw_keys(self) -> list[str]:
+        name = "any.redraw-screen"
+        return self._keys.get(name, BY_ID[name].keys).split(",")
 
     def _note_key(self) -> None:
         looking = self._console.wall.looking

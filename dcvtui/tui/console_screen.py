@@ -28,6 +28,7 @@ from dcvtui.fleet import Difference, Key, ServerRecord, SessionRecord, changes_b
 from dcvtui.known_brokers import KnownBroker, broker_rows
 from dcvtui.polling import Link, LinkState
 from dcvtui.query import QueryError
+from dcvtui.saved import Saved
 from dcvtui.terminal import IN_BLOCKS, Drawing
 from dcvtui.tui.details_pane import DetailsScreen
 from dcvtui.tui.fleet_list import FleetList
@@ -82,6 +83,7 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         ascii_only: bool,
         known: Callable[[], Sequence[KnownBroker]] = list,
         drawing: Drawing = IN_BLOCKS,
+        saved: Saved | None = None,
     ) -> None:
         """A screen on what the watch knows.
 
@@ -92,8 +94,10 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
             ascii_only: whether signs must be ASCII.
             known: reads which brokers the operator knows; may raise `ConfigError`.
             drawing: how pictures are drawn on this terminal.
+            saved: columns and filters saved earlier.
         """
         super().__init__(id="console")
+        self.saved = saved or Saved()
         self._read_known = known
         self._known: Sequence[KnownBroker] = ()
         self._watch, self._connections, self._now = watch, connections, now
@@ -136,6 +140,9 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         """Begin in the list of sessions."""
+        for view, one in self.lists.items():
+            if heads := self.saved.columns(view):
+                one.show_columns(heads)
         self.current.table.focus()
         self.show_brokers()
 
@@ -205,7 +212,9 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self.query_one(TopLine).show(self._truth())
         self.query_one(StaleBanner).tell(banner_text(self._watch.links))
         current = self.current
-        filters = [current.filter_text] if current.filter_text else []
+        name = self.saved.name_of(self.view, current.filter_text) if current.filter_text else ""
+        filters = [f"{name}: {current.filter_text}" if name else current.filter_text]
+        filters = [text for text in filters if text]
         if current.is_only_trouble:
             filters.append("only trouble")
         self.query_one(Crumbs).show(current.definition.title, filters, current.counts_text)
@@ -357,10 +366,6 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
             self.say(error.sentence)
         self.take_items()
 
-    def action_later(self, binding_id: str) -> None:
-        """Say that a view is not there yet."""
-        self.say(BY_ID[binding_id].later)
-
     @property
     def _is_narrowed(self) -> bool:
         here = self._places[self._place]
@@ -482,14 +487,15 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         elif word in ("quit", "palette"):
             self.post_message(self.CommandGiven(word))
         else:
-            await self._run_words(word)
+            self._run_words(word)
 
-    async def _run_words(self, word: str) -> None:
+    def _run_words(self, word: str) -> None:
         """Do what a key does, named by the words of its id."""
         for active in self.active_bindings.values():
             row = BY_ID.get(active.binding.id or "")
             if row is not None and row.words == word:
-                await self.app.run_action(active.binding.action, active.node)
+                # From the widget itself: a message that its parent sends never gets beyond that parent.
+                active.node.call_later(self.app.run_action, active.binding.action, active.node)
                 return
         known = {row.words for row in KEYS}
         if word in known:

@@ -18,6 +18,7 @@ from textual.message import Message
 from textual.timer import Timer
 
 from dcvtui.api.states import SessionState
+from dcvtui.api.text import visible
 from dcvtui.columns import Column
 from dcvtui.details import (
     Detail,
@@ -27,12 +28,30 @@ from dcvtui.listing import Listing
 from dcvtui.polling import LinkState
 from dcvtui.query import EVERYTHING, Tags, compile_filter
 from dcvtui.tui.details_pane import DetailsPane
-from dcvtui.tui.keys import BY_ID, bindings
+from dcvtui.tui.keys import bindings
 from dcvtui.tui.table import FleetTable
 from dcvtui.watch import Watch
 
 _REST_S = 0.12
 """So long the cursor rests before the details follow it: a held key does not send them each time."""
+
+
+TAG = "tag:"
+"""What the head of a column begins with that shows a tag of servers."""
+
+_TAGS_OFFERED = 200
+
+
+def tag_column(head: str, tags: Tags) -> Column[Any] | None:
+    """The column of a tag by its head; None if it names none."""
+    if not head.startswith(TAG):
+        return None
+    wanted = head.removeprefix(TAG)
+
+    def text(record: Any, _now: datetime) -> str:
+        return next((visible(value) for key, value in tags(record) if visible(key) == wanted), "")
+
+    return Column(head, text, 12, narrow=6, wide=24, importance=4)
 
 
 @dataclass(slots=True, frozen=True)
@@ -125,11 +144,18 @@ class FleetList(Horizontal):
             self.label, self.undo = label, undo
 
     class Later(Message):
-        """A key was pressed whose view is not built yet."""
+        """A key was pressed that has nothing to do here."""
 
         def __init__(self, sentence: str) -> None:
             super().__init__()
             self.sentence = sentence
+
+    class ToolRequested(Message):
+        """One of the tools of all lists is wanted: its columns, filters, rows in a file, its command line."""
+
+        def __init__(self, one: "FleetList", name: str) -> None:
+            super().__init__()
+            self.one, self.name = one, name
 
     def __init__(
         self,
@@ -156,6 +182,8 @@ class FleetList(Horizontal):
         self.table = self.make_table(ascii_only)
         self.table.show_sorting(definition.sort, is_reversed=False)
         self.pane = DetailsPane(ascii_only=ascii_only)
+        self._chosen: list[Column[Any]] = []
+        self._has_several_brokers = False
         self._is_pane_wanted = True
         self._room = 0
         self._rest: Timer | None = None
@@ -252,10 +280,14 @@ class FleetList(Horizontal):
 
     def show_profiles(self, *, shown: bool) -> None:
         """Say beside each name whose it is, where the list holds items of several brokers."""
-        columns = list(self.definition.columns)
-        profile = next((column for column in columns if column.id == "profile"), None)
-        if shown and profile is not None:
-            columns.remove(profile)
+        self._has_several_brokers = shown
+        self._lay_columns()
+
+    def _lay_columns(self) -> None:
+        columns = list(self._chosen or self.definition.columns)
+        profile = next((column for column in self.definition.columns if column.id == "profile"), None)
+        if self._has_several_brokers and profile is not None:
+            columns = [column for column in columns if column.id != "profile"]
             columns.insert(1, replace(profile, importance=1))
         self.table.show_columns(columns)
 
@@ -305,6 +337,47 @@ class FleetList(Horizontal):
         """What is known of the row under the cursor."""
         record = self.table.cursor_record
         return self.definition.details(record, self._watch, self._now()) if record is not None else []
+
+    def now(self) -> datetime:
+        """The broker's time."""
+        return self._now()
+
+    def wire(self, record: Any) -> Mapping[str, Any]:
+        """A row as the API has it."""
+        return self.definition.wire(record, self._watch)
+
+    # ------------------------------------------------------------------ columns
+
+    @property
+    def columns_shown(self) -> list[str]:
+        """The heads of the columns that were chosen, or of those on screen."""
+        return [column.head for column in self._chosen] or [
+            placed.column.head for placed in self.table.columns_on_screen
+        ]
+
+    def columns_chosen(self) -> Sequence[Column[Any]]:
+        """The columns that were chosen, or all of them."""
+        return self._chosen or self.definition.columns
+
+    def column_names(self) -> list[str]:
+        """The heads of all columns, tags of servers among them."""
+        tags = {key for server in self._watch.snapshot.servers.values() for key, _ in server.tags}
+        has_tags = any(column.head in ("SERVER", "TAGS") for column in self.definition.columns)
+        names = [column.head for column in self.definition.columns]
+        return names + [f"{TAG}{visible(key)}" for key in sorted(tags) if has_tags][:_TAGS_OFFERED]
+
+    def show_columns(self, heads: Sequence[str]) -> None:
+        """Show these columns in this order; none for the usual ones."""
+        known = {column.head: column for column in self.definition.columns}
+        wanted = [known.get(head) or tag_column(head, self.listing.tags) for head in heads]
+        columns = [column for column in wanted if column is not None]
+        self._chosen = [
+            replace(column, importance=0 if not place else 4) for place, column in enumerate(columns)
+        ]
+        tags = [column for column in columns if column.head.startswith(TAG)]
+        self.listing.set_columns([*self.definition.columns, *tags], self._now())
+        self._lay_columns()
+        self.post_message(self.Changed())
 
     # ------------------------------------------------------------------ details beside the list
 
@@ -364,9 +437,9 @@ class FleetList(Horizontal):
 
     # ------------------------------------------------------------------ actions
 
-    def action_later(self, binding_id: str) -> None:
-        """Say that this is not there yet."""
-        self.post_message(self.Later(BY_ID[binding_id].later))
+    def action_tool(self, name: str) -> None:
+        """Ask for one of the tools of all lists."""
+        self.post_message(self.ToolRequested(self, name))
 
     def action_edit_filter(self) -> None:
         """Type a filter."""

@@ -7,10 +7,12 @@ from textual.app import ComposeResult
 from textual.binding import ActiveBinding, Binding, BindingType
 from textual.screen import ModalScreen
 
+from dcvtui.tui.keys import is_bound
 from dcvtui.tui.panel import Choice, Choices, Panel, Words
 
 _HEADS: Final = {"any": "Everywhere", "list": "In lists"}
 _KEY_COLUMN: Final = 14
+_NO_KEY: Final = "(no key)"
 
 
 class HelpScreen(ModalScreen[None]):
@@ -55,7 +57,7 @@ class HelpScreen(ModalScreen[None]):
             if not binding.id or not active.enabled or binding.system:
                 continue
             keys, _ = rows.setdefault(binding.id, ([], binding.tooltip or binding.description))
-            shown = self.app.get_key_display(binding)
+            shown = self.app.get_key_display(binding) if is_bound(binding.key) else _NO_KEY
             if shown not in keys:
                 keys.append(shown)
         views: dict[str, list[tuple[list[str], str]]] = {}

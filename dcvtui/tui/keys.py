@@ -4,9 +4,15 @@ Ids are interface: they are what people rebind, and `:` takes their words. Dialo
 and forms declare theirs beside what they do, in the same form.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from textual.binding import Binding
+
+from dcvtui.api.text import visible
+from dcvtui.nearest import did_you_mean
+from dcvtui.tui.dialog_ids import DIALOG_IDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +28,6 @@ class KeyRow:
     """The sentence of the help page."""
     is_writing: bool = False
     """It changes something at the broker: hidden where the console is read-only."""
-    later: str = ""
-    """What to say where the action is not built yet; such keys are shown nowhere."""
 
     @property
     def view(self) -> str:
@@ -78,13 +82,12 @@ _LIST = (
     KeyRow("list.unmark-all", "U", "unmark_all", "unmark", "Take all marks away"),
     KeyRow("list.sort-rows", "o", "sort_rows", "sort", "Sort by the next column"),
     KeyRow("list.reverse-sort", "O", "reverse_sort", "reverse", "Turn the order round"),
-    KeyRow("list.choose-columns", "C", "later('list.choose-columns')", "columns", "Choose columns",
-           later="Choosing columns is not there yet; `l` and `h` scroll through all of them."),
-    KeyRow("list.open-filters", "F", "later('list.open-filters')", "filters", "Saved filters",
-           later="Saved filters are not there yet."),
+    KeyRow("list.choose-columns", "C", "tool('choose_columns')", "columns", "Choose columns and their order"),
+    KeyRow("list.open-filters", "F", "tool('open_filters')", "filters", "Filters saved by name"),
     KeyRow("list.toggle-trouble", "z", "toggle_trouble", "only trouble", "Only rows in trouble, or all"),
-    KeyRow("list.save-rows", "E", "later('list.save-rows')", "save", "Save the list as CSV or JSON",
-           later="Saving lists is not there yet; `dcvtui describe-sessions --output json` prints them."),
+    KeyRow("list.save-rows", "E", "tool('save_rows')", "save", "Save the list as CSV or JSON"),
+    KeyRow("list.show-command", "", "tool('show_command')", "command line",
+           "The command line that does the same"),
 )  # fmt: skip
 
 _SESSIONS = (
@@ -161,10 +164,38 @@ FOOT = (
 """What the footer offers, the most useful first; `? help` is always at its end."""
 
 
+_UNBOUND = "unbound_"
+
+
+def unbound(binding_id: str) -> str:
+    """What stands for a key where an action has none: no terminal sends it, and each action has its own."""
+    return _UNBOUND + re.sub("[^a-z]", "_", binding_id)
+
+
+def is_bound(key: str) -> bool:
+    """Whether this is a key that can be pressed."""
+    return not key.startswith(_UNBOUND)
+
+
+def keymap(keys: Mapping[str, str]) -> dict[str, str]:
+    """The keys of the settings as Textual takes them; an action without a key keeps its name."""
+    return {name: ",".join(wanted.split()) or unbound(name) for name, wanted in keys.items()}
+
+
+def unknown_keys(keys: Mapping[str, str]) -> list[str]:
+    """Sentences about ids in the settings that no action has."""
+    known = (*BY_ID, *DIALOG_IDS)
+    return [
+        f"The settings bind '{visible(name)}', which no action is called.{did_you_mean(name, known)}"
+        for name in keys
+        if name not in known
+    ]
+
+
 def bindings(*views: str) -> list[Binding]:
     """The bindings of one or several views, for the widget or screen that has the actions."""
     return [
-        Binding(row.keys, row.action, row.label, id=row.id, tooltip=row.tip, show=not row.later)
+        Binding(row.keys or unbound(row.id), row.action, row.label, id=row.id, tooltip=row.tip)
         for row in KEYS
         if row.view in views
     ]
@@ -173,4 +204,4 @@ def bindings(*views: str) -> list[Binding]:
 def is_shown(binding_id: str | None, *, is_read_only: bool) -> bool:
     """Whether footer and help offer this binding."""
     row = BY_ID.get(binding_id or "")
-    return row is None or not (row.later or (is_read_only and row.is_writing))
+    return row is None or not (is_read_only and row.is_writing)

@@ -7,7 +7,7 @@ from textual.binding import ActiveBinding
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 from textual.widgets import Input
 
-from dcvtui.tui.keys import BY_ID, is_shown
+from dcvtui.tui.keys import BY_ID, is_bound, is_shown
 
 
 class ActionPalette(CommandPalette):
@@ -33,8 +33,9 @@ class ViewActions(Provider):
         for active in self.screen.active_bindings.values():
             row = BY_ID.get(active.binding.id or "")
             if row is not None and active.enabled and is_shown(row.id, is_read_only=self.is_read_only):
-                key = self.app.get_key_display(active.binding)
-                actions.setdefault(row.id, (f"{row.tip} ({row.words}, {key})", active))
+                is_there = is_bound(active.binding.key)
+                key = f", {self.app.get_key_display(active.binding)}" if is_there else ""
+                actions.setdefault(row.id, (f"{row.tip} ({row.words}{key})", active))
         return actions
 
     async def discover(self) -> Hits:

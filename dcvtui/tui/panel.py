@@ -16,6 +16,7 @@ from textual.widget import Widget
 from textual.widgets import Static
 
 from dcvtui.api.text import visible
+from dcvtui.tui.keys import is_bound
 
 
 def plural(count: int, noun: str) -> str:
@@ -161,7 +162,8 @@ class Choice(Widget, can_focus=True):
         words = self._label() if callable(self._label) else self._label
         for active in self.screen.active_bindings.values():
             if active.binding.id == self.binding_id:
-                key = self.app.get_key_display(active.binding)
+                is_there = is_bound(active.binding.key)
+                key = self.app.get_key_display(active.binding) if is_there else ""
                 return key, active.binding.description if words is None else words
         return "", words or ""
 
@@ -251,7 +253,7 @@ class KeyLine(Widget):
         offered = {
             active.binding.id: active
             for active in reversed(self.screen.active_bindings.values())
-            if active.enabled
+            if active.enabled and is_bound(active.binding.key)
         }
         return (offered[binding_id] for binding_id in self._binding_ids if binding_id in offered)
 

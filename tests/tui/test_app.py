@@ -310,15 +310,6 @@ async def test_help_and_palette_offer_what_works_here(tmp_path: Path) -> None:
         await see(pilot, "Delete 1 session?")
 
 
-async def test_a_view_that_is_not_there_yet_says_so(tmp_path: Path) -> None:
-    async with still_console(tmp_path) as console, console.app.run_test(size=(80, 24)) as pilot:
-        await loaded(pilot)
-        await pilot.press("C")
-        await see(pilot, "Choosing columns is not there yet")
-        await pilot.press("down")
-        await see(pilot, "? help")
-
-
 async def test_json_and_ids_are_copied(tmp_path: Path) -> None:
     async with still_console(tmp_path) as console, console.app.run_test(size=(100, 24)) as pilot:
         await loaded(pilot)
