@@ -56,6 +56,7 @@ class NotingServer(SimulatedServer):
         strangers: Owners that are no users of the host.
         failing_close: Sessions are not closed, for this reason.
         may_create: Creations wait until it is set; it is unless a test clears it.
+        may_close: The same for the end of sessions.
     """
 
     def __init__(self, plan: PlannedServer) -> None:
@@ -65,6 +66,8 @@ class NotingServer(SimulatedServer):
         self.failing_close = ""
         self.may_create = asyncio.Event()
         self.may_create.set()
+        self.may_close = asyncio.Event()
+        self.may_close.set()
 
     async def create(self, spec: SessionSpec) -> SessionInfo:
         self.orders.append(spec)
@@ -76,6 +79,7 @@ class NotingServer(SimulatedServer):
     async def close(self, session_id: str, force: bool) -> None:
         if self.failing_close:
             raise BackendError(Failure.DCV_COMMAND_FAILED, self.failing_close)
+        await self.may_close.wait()
         await super().close(session_id, force)
 
 

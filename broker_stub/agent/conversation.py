@@ -350,6 +350,9 @@ class Conversation:
                 result = {**result, **refusal}
         with contextlib.suppress(ConnectionClosed):
             await self._send(Name.COMMAND_RESULT, result)
+            if created := result["data"].get("session"):
+                # The broker knows it from here on: if it ends before the next report, that has to say so.
+                self._told_sessions = {**self._told_sessions, created["id"]: created}
             for index, piece in enumerate(pieces):
                 chunk = {"commandId": result["commandId"], "index": index, "data": piece}
                 await self._send(Name.COMMAND_RESULT_CHUNK, chunk)

@@ -68,6 +68,7 @@ logger = logging.getLogger(__name__)
 BROKER_VERSION = "0.1.0"
 _SEND_WITHIN_S = 10.0
 _HELLO_PLACE_WITHIN_S = 5.0
+_HEAR_OUT_S = 1.0
 _OVERLOADED_RETRY_MS = 2000
 _MOST_ASSEMBLIES = 4
 _LONGEST_CLOSE_REASON = 120  # bytes of a close frame less its code
@@ -160,7 +161,7 @@ class AgentChannel:
         except Closed as end:
             await self.close(end.code, end.reason)
         except WebSocketDisconnect:
-            pass  # the normal end of a channel
+            await self._hear_out()
         except asyncio.CancelledError:
             if not self._is_abandoned:
                 raise
@@ -186,6 +187,15 @@ class AgentChannel:
         except WebSocketDisconnect:
             return
         await self.close(CloseCode.GOING_AWAY, reason)
+
+    async def _hear_out(self) -> None:
+        """Look for a goodbye among what came before the end, which an answer that found no way out hides."""
+        with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
+            async with asyncio.timeout(_HEAR_OUT_S):
+                while not self._said_goodbye:
+                    frame = await self._next_frame()
+                    with contextlib.suppress(NotUnderstood):
+                        self._said_goodbye = read(frame, FROM_AGENT).name == Name.AGENT_GOODBYE
 
     async def _next_frame(self) -> str | bytes:
         event = await self._socket.receive()

@@ -202,6 +202,8 @@ def sessions_reported(fleet: Fleet, event: SessionsReported, now: datetime) -> R
         return ReportAnswer(accepted=True)
     was_out_of_sight = any(record.is_out_of_sight for record in server.sessions.values())
     orphans = take_sessions(fleet, server, event.changed, event.removed, now, is_full=event.full)
+    for forced_id in list(server.forced_away):
+        end_forced(fleet, server.id, forced_id, now)
     for session_id in orphans:
         deletion.close_orphan(fleet, server, session_id, now)
     return ReportAnswer(accepted=True, need_full=was_out_of_sight and not event.full)
@@ -250,9 +252,11 @@ def _seen(fleet: Fleet, server: ServerRecord, report: Mapping[str, Any], now: da
     """A host has a session. False if it must not have it."""
     session_id = report["id"]
     forced = server.forced_away.get(session_id)
-    if forced is not None and now < forced.until:
-        forced.report = report
-        return True
+    if forced is not None:
+        if now < forced.until:
+            forced.report = report
+            return True
+        del server.forced_away[session_id]
     record = fleet.sessions.get(f"{server.id}/{session_id}") or fleet.sessions.get(session_id)
     if record is None:
         adopt(fleet, server, report, now)
@@ -331,9 +335,11 @@ def end_forced(fleet: Fleet, server_id: str, session_id: str, now: datetime) -> 
     forced = server.forced_away.get(session_id) if server else None
     if server is None or forced is None or now < forced.until:
         return
+    if forced.report is not None and (server.channel_id is None or not server.is_in_sight):
+        return  # looked at again when the agent's word can be had
     del server.forced_away[session_id]
-    if forced.report is None or server.channel_id is None or not server.is_in_sight:
-        return  # the next report tells
+    if forced.report is None:
+        return
     if f"{server_id}/{session_id}" not in fleet.sessions and session_id not in fleet.sessions:
         adopt(fleet, server, forced.report, now)
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from broker_stub.agent.access import BrokerAccess, BrokerAddress
+from broker_stub.agent.backend import SessionInfo, SessionSpec
 from broker_stub.agent.conversation import Pace
 from broker_stub.agent.service import run_agents
 from broker_stub.channel_messages import Name
@@ -117,6 +118,24 @@ async def test_what_happens_on_the_host_shows_within_two_seconds(
         host.backend.disappear("by hand")
         async with asyncio.timeout(2):
             await until_state(broker, "by hand", "DELETED")
+
+
+async def test_a_session_that_ends_before_it_was_reported_is_not_taken_for_alive(
+    broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a result has told the broker counts as told: the next report says that it is gone."""
+    host = SmallHost(access_to(broker.agent_url, broker.ca_file), pace=Pace(update_interval_s=60))
+    usual = host.backend.create
+
+    async def and_gone(spec: SessionSpec) -> SessionInfo:
+        info = await usual(spec)
+        host.backend.disappear(spec.session_id)
+        return info
+
+    monkeypatch.setattr(host.backend, "create", and_gone)
+    async with host.running():
+        (session_id,) = await create(broker)
+        await until_state(broker, session_id, "DELETED")
 
 
 @pytest.mark.covers("G9")

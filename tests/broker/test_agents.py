@@ -269,6 +269,24 @@ async def test_a_goodbye_makes_the_server_unreachable_at_once(broker: RunningBro
         assert await state_of(broker, "a") == "UNKNOWN"
 
 
+async def test_a_goodbye_behind_unanswered_reports_is_heard(tmp_path: Path) -> None:
+    """An agent that reports, takes its leave and is gone: answers to it fail, its goodbye counts."""
+    report = {"mode": "delta", "healthy": True, "changed": [], "removed": []}
+    async with running_broker(tmp_path, rules={"agent_loss_grace_s": 600}) as broker:
+        for epoch in range(1, 6):
+            async with raw_agent(broker) as agent:
+                await agent.greet(epoch=epoch)
+                for seq in range(1, 30):
+                    await agent.say(Name.SESSIONS_UPDATE_REQUEST, seq=seq, **report)
+                await agent.say(Name.AGENT_GOODBYE, reason="shutdown")
+                await agent.socket.close()
+
+            async def is_lost() -> bool:
+                return bool((await servers(broker))["server-1"]["Availability"] == "UNAVAILABLE")
+
+            await until_async(is_lost)
+
+
 async def test_a_lost_channel_is_forgiven_for_the_grace_time(broker: RunningBroker) -> None:
     async with raw_agent(broker) as agent:
         await agent.greet()

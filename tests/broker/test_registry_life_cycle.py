@@ -763,3 +763,17 @@ def test_full_and_limited_servers_survive_a_life_cycle() -> None:
     scene.delete(session_id)
     close_succeeds(scene, session_id)
     assert scene.availability() == "AVAILABLE"
+
+
+def test_a_session_that_outlives_force_on_a_silent_host_comes_back_with_its_next_word() -> None:
+    scene = Scene(readopt_after_force_s=95)
+    scene.hello()
+    session_id = scene.ready()
+    scene.reports_sessions("s1", report(session_id))
+    scene.delete(session_id, force=True)
+    scene.wait(100)  # in silence: the agent is lost before the time is over
+    assert scene.availability() == "UNREACHABLE_AGENT"
+    assert scene.state(session_id) is None
+    scene.reports_sessions("s1", full=False)
+    assert scene.state(session_id) == "READY"
+    scene.check()
