@@ -29,6 +29,8 @@ NO_SERVER = "no dcv server found for placement"
 QUEUE_FULL = "The create sessions queue is full"
 NO_ANSWER = "The host did not answer in time"
 
+_MOST_CLIENTS = 2**31 - 1
+"""What the agent channel can say; the API's numbers have 64 bits."""
 _PAYLOAD_NAMES = {
     "MaxConcurrentClients": "maxConcurrentClients",
     "DcvGlEnabled": "dcvGlEnabled",
@@ -80,10 +82,17 @@ def place(fleet: Fleet, record: SessionRecord, server: ServerRecord, now: dateti
     fleet.bind(record, server)
     record.create_command = fleet.new_id()
     fleet.set_state(record, SessionState.CREATING, SessionSubstate.PENDING_PREPARATION)
-    payload = {"sessionId": record.id, "name": record.name, "owner": record.owner, "type": record.type}
+    payload: dict[str, Any] = {
+        "sessionId": record.id,
+        "name": record.name,
+        "owner": record.owner,
+        "type": record.type,
+    }
     for wire_name, name in _PAYLOAD_NAMES.items():
         if wire_name in creation.request:
             payload[name] = creation.request[wire_name]
+    if "maxConcurrentClients" in payload:
+        payload["maxConcurrentClients"] = min(payload["maxConcurrentClients"], _MOST_CLIENTS)
     fleet.open_command(
         OpenCommand(
             record.create_command,

@@ -45,6 +45,8 @@ from dcvtui.api.states import SessionState
 
 PERMISSIONS_ANSWER_S = 5.0
 SCREENSHOTS_PER_AGENT = 2
+_LARGEST_SIDE = 65_535
+"""No display is larger. Values above a session's resolution are legal, whatever their size."""
 _PAGE = 1000
 _AT_A_TIME_S = 0.004  # after so long other requests get their turn
 
@@ -248,8 +250,8 @@ class Operations:
             return Refused("Dcv session is not in READY state.")
         payload = {
             "sessionId": session.id,
-            "maxWidth": request.max_width or self.screenshots.max_width,
-            "maxHeight": request.max_height or self.screenshots.max_height,
+            "maxWidth": min(request.max_width or self.screenshots.max_width, _LARGEST_SIDE),
+            "maxHeight": min(request.max_height or self.screenshots.max_height, _LARGEST_SIDE),
             "format": self.screenshots.format,
         }
         try:

@@ -65,7 +65,7 @@ def test_lists_of_answers_are_always_there() -> None:
 
 
 @pytest.mark.parametrize("name", ["SessionIds", "sessionIds", "session_ids", "SESSION-IDS", "session__ids_"])
-def test_c41_names_are_read_in_any_case_and_with_separators(name: str) -> None:
+def test_names_are_read_in_any_case_and_with_separators(name: str) -> None:
     assert read_request(DescribeSessionsRequestData, {name: ["a"]}).session_ids == ["a"]
 
 
@@ -81,7 +81,7 @@ def test_c41_names_are_read_in_any_case_and_with_separators(name: str) -> None:
         ("init_file", "InitFile"),
     ],
 )
-def test_c72_spellings_of_the_guide_are_read(spelling: str, canonical: str) -> None:
+def test_spellings_of_the_guide_are_read(spelling: str, canonical: str) -> None:
     assert canonical_fields(CreateSessionRequestData, {spelling: 1}) == {canonical: 1}
 
 
@@ -195,16 +195,14 @@ def test_a_request_goes_back_under_canonical_names_with_values_of_their_types() 
         ),
     ],
 )
-def test_c9_c10_refusals_have_the_texts_of_the_api(
-    model: type[WireModel], raw: dict[str, Any], text: str
-) -> None:
+def test_refusals_have_the_texts_of_the_api(model: type[WireModel], raw: dict[str, Any], text: str) -> None:
     assert refusal(model, raw) == text
 
 
 @pytest.mark.parametrize(
     ("value", "number"), [("2", 2), (2, 2), (2.0, 2), ("+2", 2), ("-1", -1), ("007", 7), (0, 0)]
 )
-def test_c11_integers(value: Any, number: int) -> None:
+def test_integers_are_read_from_numbers_and_texts(value: Any, number: int) -> None:
     read = read_request(DescribeSessionsRequestData, {"MaxResults": value})
     assert read.max_results == number
     assert type(read.max_results) is int
@@ -213,11 +211,11 @@ def test_c11_integers(value: Any, number: int) -> None:
 @pytest.mark.parametrize(
     ("value", "truth"), [(True, True), ("true", True), ("FALSE", False), ("False", False)]
 )
-def test_c11_booleans(value: Any, truth: bool) -> None:
+def test_booleans_are_read_from_texts_too(value: Any, truth: bool) -> None:
     assert read_request(DeleteSessionRequestData, {"Force": value}).force is truth
 
 
-def test_c40_nulls_equal_leaving_out() -> None:
+def test_nulls_equal_leaving_out() -> None:
     for model in wire_models().values():
         if model.__name__.endswith("RequestData"):
             nulls = dict.fromkeys(model.wire_names().values())

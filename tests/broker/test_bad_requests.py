@@ -1,6 +1,6 @@
 """Requests that no client sends, byte by byte on both ports: each has its answer, and the broker goes on.
 
-Wrong JSON of every kind is in `test_http_api`; here is what lies below and beside it.
+Wrong JSON of every kind is in `contract/test_transport`; here is what lies below and beside it.
 """
 
 import asyncio

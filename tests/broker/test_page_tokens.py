@@ -1,4 +1,4 @@
-"""`NextToken` (C47 to C49, the parts without a broker)."""
+"""`NextToken`: the parts that need no broker."""
 
 import re
 
@@ -13,23 +13,23 @@ KEY = ("2026-03-30T15:47:06.822Z", "3f0c6b1e-1111-4222-8333-444455556666", "srv=
 
 
 @given(st.lists(st.text(), min_size=1, max_size=3).map(tuple))
-def test_c47_what_is_issued_is_read_back(key: tuple[str, ...]) -> None:
+def test_what_is_issued_is_read_back(key: tuple[str, ...]) -> None:
     token = PAGES.issue("describeSessions", key)
     assert re.fullmatch(r"[A-Za-z0-9_-]+", token)
     assert len(token) > 1024 or PAGES.read("describeSessions", token) == key
 
 
-def test_c49_another_process_with_the_same_secret_reads_it() -> None:
+def test_another_process_with_the_same_secret_reads_it() -> None:
     assert PageTokens(b"s" * 32).read("describeServers", PAGES.issue("describeServers", KEY)) == KEY
 
 
-def test_c48_other_operations_and_brokers_do_not_read_it() -> None:
+def test_other_operations_and_brokers_do_not_read_it() -> None:
     token = PAGES.issue("describeServers", KEY)
     assert PAGES.read("describeSessions", token) is None
     assert PageTokens(b"t" * 32).read("describeServers", token) is None
 
 
-def test_c48_every_change_is_noticed() -> None:
+def test_every_change_is_noticed() -> None:
     token = PAGES.issue("describeSessions", KEY)
     for at in range(len(token)):
         assert PAGES.read("describeSessions", token[:at]) is None
@@ -38,7 +38,7 @@ def test_c48_every_change_is_noticed() -> None:
 
 
 @pytest.mark.parametrize("token", ["", "x", "é", "=", "A" * 5000, "\ud800", "AAAA AAAA", "%%%%"])
-def test_c48_nonsense_is_refused(token: str) -> None:
+def test_nonsense_is_refused(token: str) -> None:
     assert PAGES.read("describeSessions", token) is None
 
 

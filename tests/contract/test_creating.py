@@ -201,6 +201,7 @@ async def test_a_session_can_limit_its_clients(fleet: Fleet) -> None:
     assert limited["MaxConcurrentClients"] == 4
     assert fleet.order_of(limited).max_concurrent_clients == 4
     assert "MaxConcurrentClients" not in unlimited
+    assert (await fleet.ready(MaxConcurrentClients=2**62))["MaxConcurrentClients"] == 2**62
 
 
 @pytest.mark.parametrize(
