@@ -74,3 +74,18 @@ async def test_where_nobody_listens_is_told() -> None:
         pass
     with pytest.raises(KeysNotFetched):
         await fetch_document(url)
+
+
+async def test_the_proxy_of_the_environment_is_used_but_for_its_exceptions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    elsewhere = "http://127.0.0.1:1/keys"
+    async with server_that_says(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}") as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.removesuffix("/keys"))
+        assert await fetch_document(elsewhere) == b"{}"
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        with pytest.raises(KeysNotFetched):
+            await fetch_document(elsewhere)
