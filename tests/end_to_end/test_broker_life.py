@@ -141,7 +141,7 @@ async def test_kill_minus_9_loses_nothing_that_administrators_did(tmp_path: Path
         for command in (
             ("generate-software-statement",),
             ("register-server-dns-mappings", "--file-path", mappings),
-            ("register-auth-server", "--url", "https://auth.example/.well-known/jwks.json"),
+            ("register-auth-server", "--url", "https://127.0.0.1:1/.well-known/jwks.json"),
         ):
             assert (await broker_command(*command, "--config", config))[0] == 0
         async with client_of(broker, credentials) as client:
