@@ -13,10 +13,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
+
 from tests.pseudo_terminal import Terminal
 
 DCVTUI = Path(sys.executable).with_name("dcvtui")
 
+FRAME_MS = 2200
+"""How long each step of the moving picture stands: long enough to read its one change."""
 DESKTOP = "desktop"
 """Name of the real X session that is created for its picture."""
 
@@ -63,6 +67,64 @@ class Photographer:
         path = self._folder / f"{name}.png"
         terminal.picture(path, dark=dark)
         print(path)
+
+
+class Film:
+    """Screens of a console that become one moving picture."""
+
+    def __init__(self, terminal: Terminal, path: Path) -> None:
+        self._terminal, self._path = terminal, path
+        self._frames: list[Image.Image] = []
+
+    def shoot(self) -> None:
+        """Keep what the screen shows now."""
+        self._terminal.settle(0.6)
+        still = self._path.with_suffix(".png")
+        self._terminal.picture(still)
+        # A palette of its own for each: few colours are on one screen, but for pictures in it.
+        self._frames.append(Image.open(still).convert("RGB").quantize(128, dither=Image.Dither.NONE))
+        still.unlink()
+
+    def save(self) -> None:
+        """Write the moving picture."""
+        self._frames[0].save(
+            self._path, save_all=True, append_images=self._frames[1:], duration=FRAME_MS, loop=0
+        )
+        print(self._path)
+
+
+def tour(photographer: Photographer, path: Path) -> None:
+    """The way of an operator through the console: look, filter, see, create, drain."""
+    with photographer.console(110, 30) as terminal:
+        film = Film(terminal, path)
+        terminal.press("down", "down", "down")
+        film.shoot()
+        terminal.press("/")
+        terminal.type("owner:ana")
+        film.shoot()
+        terminal.press("enter", "s")
+        terminal.wait_for("taken")
+        film.shoot()
+        terminal.press("esc", "n")
+        terminal.wait_for("New session")
+        terminal.type("ana")
+        terminal.press("tab")
+        terminal.type("cad-{n}")
+        terminal.press("tab", "tab", "tab")
+        terminal.type("tag:gpu = 'yes'")
+        terminal.wait_for("matches")
+        film.shoot()
+        terminal.press("ctrl+o")
+        terminal.wait_for("accepted")
+        film.shoot()
+        terminal.press("3", "down")
+        film.shoot()
+        terminal.press("R")
+        terminal.wait_for("Drain")
+        film.shoot()
+        terminal.press("esc", "1")
+        film.shoot()
+        film.save()
 
 
 def lists(photographer: Photographer) -> None:
@@ -144,6 +206,7 @@ def main() -> None:
         lists(photographer)
         forms(photographer)
         desktop(photographer)
+        tour(photographer, Path(sys.argv[1]) / "tour.gif")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ class Line:
     is_cursor: bool = False
     is_marked: bool = False
     is_bar: bool = False
+    sentence: str = ""
+    """What stands there instead of a row."""
 
 
 class RowPainter:

@@ -300,7 +300,7 @@ class FleetTable(ScrollView, can_focus=True, inherit_bindings=False):
             if now == was:
                 continue
             is_whole = (now.is_cursor, now.is_marked) != (was.is_cursor, was.is_marked)
-            if is_whole or len(now.cells) != len(was.cells):
+            if is_whole or now.sentence != was.sentence or len(now.cells) != len(was.cells):
                 self.refresh(Region(0, y, self.size.width, 1))
                 continue
             for place, (new, old) in enumerate(zip(now.cells, was.cells, strict=True)):
@@ -346,7 +346,8 @@ class FleetTable(ScrollView, can_focus=True, inherit_bindings=False):
     def _line(self, y: int) -> Line:
         line = self._top + y - 1
         if not 0 <= line < len(self._source):
-            return Line()
+            is_sentence = y == _EMPTY_LINE and not len(self._source)
+            return Line(sentence=self.empty_text) if is_sentence else Line()
         is_bar = y in self._bar()
         record, now = self._source.record_at(line), self._now()
         columns = (placed.column for placed in self._painter.columns)
@@ -377,7 +378,7 @@ class FleetTable(ScrollView, can_focus=True, inherit_bindings=False):
         self.lines_drawn += 1
         line = self._drawn[y] = self._line(y)
         if not line.cells:
-            text = " " * PREFIX + self.empty_text if y == _EMPTY_LINE and not len(self._source) else ""
+            text = " " * PREFIX + line.sentence if line.sentence else ""
             return Strip([Segment(text, base + self._style("empty"))]).adjust_cell_length(width, base)
         strip = self._strips.get(line)
         if strip is None:

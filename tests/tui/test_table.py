@@ -323,6 +323,20 @@ async def test_an_empty_list_says_why() -> None:
         assert app.table.cursor_key is None
 
 
+async def test_the_sentence_of_an_empty_list_goes_when_a_row_comes() -> None:
+    app = TableApp(5)
+    async with app.run_test(size=(80, 20)) as pilot:
+        app.table.empty_text = "No row matches."
+        app.filter("name:none")
+        await pilot.pause()
+        assert "No row matches." in screen_text(app)
+        with refreshed(app.table) as regions:
+            app.filter("name:cad-00001")
+            await pilot.pause()
+        # One row does not reach the line of the sentence, which has to be wiped all the same.
+        assert any(region.y <= 2 < region.bottom for region in regions)
+
+
 async def test_stale_rows_are_told_from_fresh_ones() -> None:
     app = TableApp(3)
     async with app.run_test(size=(100, 8)) as pilot:
