@@ -54,6 +54,55 @@ def shape(part: Any, *, in_properties: bool = False) -> Any:
     }
 
 
+def facts(definition: dict[str, Any]) -> dict[str, Any]:
+    """What decides how clients of a definition look, in few words: names, places, types, what is required."""
+    return {
+        "security": definition["security"],
+        "securitySchemes": shape(definition["components"]["securitySchemes"]),
+        "operations": {
+            f"{method.upper()} {path}": _operation_facts(operation)
+            for path, methods in definition["paths"].items()
+            for method, operation in methods.items()
+        },
+        "schemas": {
+            name: {field: _type(value) for field, value in schema["properties"].items()}
+            | _beyond_properties(schema)
+            for name, schema in definition["components"]["schemas"].items()
+        },
+    }
+
+
+def _operation_facts(operation: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"operationId": operation["operationId"], "tags": operation["tags"]}
+    if "parameters" in operation:
+        found["parameters"] = [
+            f"{one['name']} in {one['in']}: {_type(one['schema'])}{', required' * bool(one.get('required'))}"
+            for one in operation["parameters"]
+        ]
+    if body := operation.get("requestBody"):
+        found["body"] = _content(body) + ", required" * bool(body.get("required"))
+    found["answers"] = {status: _content(answer) for status, answer in operation["responses"].items()}
+    return found
+
+
+def _content(part: dict[str, Any]) -> str:
+    return ", ".join(f"{kind}: {_type(one['schema'])}" for kind, one in part.get("content", {}).items())
+
+
+def _type(value: dict[str, Any]) -> str:
+    if "$ref" in value:
+        return str(value["$ref"]).rpartition("/")[2]
+    if value["type"] == "array":
+        return f"[{_type(value['items'])}]"
+    more = [value.get("format"), "nullable" if value.get("nullable") else None, *value.get("enum", ())]
+    return " ".join([value["type"], *filter(None, more)])
+
+
+def _beyond_properties(schema: dict[str, Any]) -> dict[str, Any]:
+    """What a schema says besides its properties and its words; hardly anything is expected here."""
+    return {f"({name})": value for name, value in shape(schema).items() if name not in ("type", "properties")}
+
+
 def words(part: Any) -> set[str]:
     """All sentences a definition says to people, folded."""
     if isinstance(part, list):

@@ -1,6 +1,12 @@
-"""The definition that the broker serves: the same client, other words (API specification, section 14)."""
+"""The definition that the broker serves: the same client, other words.
 
+What counts of the published definition, its names and types, is kept beside this file
+in `definition_facts.json`, so that this is tested where the published file is not at hand.
+"""
+
+import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +15,7 @@ from tests.strict_schema import faults
 from tests.wire_schema import (
     OWN_PATH,
     REFERENCE_PATH,
+    facts,
     model_shape,
     own_definition,
     reference_definition,
@@ -18,11 +25,31 @@ from tests.wire_schema import (
     words,
 )
 
+FACTS = json.loads(Path(__file__).with_name("definition_facts.json").read_text(encoding="utf-8"))
 
-def test_c38_a_client_generated_from_it_is_the_one_of_the_published_definition() -> None:
+
+@pytest.mark.covers("C38")
+def test_its_names_and_types_are_those_of_the_published_definition() -> None:
+    """Paths, methods, tags, operation ids, schemas, properties, types and formats are the published ones."""
+    own = facts(own_definition())
+    assert own == FACTS
+    # Generated constructors take their arguments in this order.
+    assert list(own["operations"]) == list(FACTS["operations"])
+    assert list(own["schemas"]) == list(FACTS["schemas"])
+    for name, schema in own["schemas"].items():
+        assert list(schema) == list(FACTS["schemas"][name]), name
+
+
+def test_the_facts_kept_here_are_those_of_the_published_file() -> None:
+    assert facts(reference_definition()) == FACTS
+
+
+@pytest.mark.covers("C38")
+def test_a_client_generated_from_it_is_the_one_of_the_published_definition() -> None:
+    """Without their words, the served definition and the published one are equal, part by part."""
     own, published = own_definition(), reference_definition()
     for part in ("paths", "components", "security"):
-        # The published file writes one boolean default as a text (D32); generators read both alike.
+        # The published file writes one boolean default as a text; generators read both alike.
         assert shape(own[part]) == _with_boolean_defaults(shape(published[part]))
 
 
@@ -47,7 +74,9 @@ def test_order_of_paths_schemas_and_properties_is_the_published_one() -> None:
         assert list(schema["properties"]) == list(published_schemas[name]["properties"]), name
 
 
-def test_c38_its_text_is_the_projects_own() -> None:
+@pytest.mark.covers("C38")
+def test_its_text_is_the_projects_own() -> None:
+    """No sentence of the published definition is in the served one."""
     own, published = own_definition(), reference_definition()
     assert words(own) & words(published) == set()
     assert OWN_PATH.read_text(encoding="utf-8") != REFERENCE_PATH.read_text(encoding="utf-8")
