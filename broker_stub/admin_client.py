@@ -53,6 +53,11 @@ def config_option(command: Callable[..., Any]) -> Callable[..., Any]:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead.")
 
 
+def say(text: str, as_json: bool, **fields: Any) -> None:
+    """Print the text of the original, or one JSON document with the same content."""
+    click.echo(json.dumps(fields) if as_json else text)
+
+
 def jackson(rows: Sequence[Mapping[str, Any]]) -> str:
     """A list of objects as JSON in the layout of the original's printer, which scripts know."""
     return "[ " + ", ".join(_jackson_object(row, "") for row in rows) + " ]" if rows else "[ ]"

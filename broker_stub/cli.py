@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 import click
 
-from broker_stub.admin_client import ExitCode, ask_broker, config_option, jackson, json_option
+from broker_stub.admin_client import ExitCode, ask_broker, config_option, jackson, json_option, say
 from broker_stub.service_commands import SERVICE_COMMANDS
 from broker_stub.trust_commands import TRUST_COMMANDS
 
@@ -100,7 +100,8 @@ def describe_api_clients(config: Path | None, as_json: bool) -> None:
 @broker_main.command("unregister-api-client")
 @click.option("--client-id", "-ci", required=True, help="Id of the client.")
 @config_option
-def unregister_api_client(client_id: str, config: Path | None) -> None:
+@json_option
+def unregister_api_client(client_id: str, config: Path | None, as_json: bool) -> None:
     """Refuse an API client and its tokens from now on."""
     ask_broker(config, "DELETE", f"/api-clients/{quote(client_id, safe='')}")
-    click.echo("Client ID unregistered.")
+    say("Client ID unregistered.", as_json, id=client_id, active=False)

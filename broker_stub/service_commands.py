@@ -82,10 +82,14 @@ def reload(config: Path | None, as_json: bool) -> None:
 
 @click.command("issue-certificates")
 @config_option
-def issue_certificates(config: Path | None) -> None:
+@json_option
+def issue_certificates(config: Path | None, as_json: bool) -> None:
     """Let the running broker make and show a new certificate under the same CA; no connection is closed."""
-    days = ask_broker(config, "POST", "/certificates").json()["daysLeft"]
-    for name, left in days.items():
+    answer = ask_broker(config, "POST", "/certificates").json()
+    if as_json:
+        click.echo(json.dumps(answer))
+        return
+    for name, left in answer["daysLeft"].items():
         click.echo(f"{name}: {left:.0f} days left")
 
 

@@ -5,6 +5,7 @@ original product, byte for byte where they are published; scripts cut them.
 """
 
 import json
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from urllib.parse import quote
 
 import click
 
-from broker_stub.admin_client import ExitCode, ask_broker, config_option, fail, jackson, json_option
+from broker_stub.admin_client import ExitCode, ask_broker, config_option, fail, jackson, json_option, say
 
 _LONGEST_FILE = 16 * 1024 * 1024
+_LONGEST_STATEMENT = 64 * 1024
 
 # ------------------------------------------------------------------ authorization servers
 
@@ -28,12 +30,15 @@ _LONGEST_FILE = 16 * 1024 * 1024
 )
 @click.option("--check", is_flag=True, help="Get the keys first, and fail if there are none.")
 @config_option
-def register_auth_server(url: str, algorithm: str | None, check: bool, config: Path | None) -> None:
+@json_option
+def register_auth_server(
+    url: str, algorithm: str | None, check: bool, config: Path | None, as_json: bool
+) -> None:
     """Accept access tokens of an external authorization server."""
     asked = {"url": url, "algorithm": algorithm, "check": check}
     answer = ask_broker(config, "POST", "/auth-servers", asked).json()
     _warn(answer["warnings"])
-    click.echo("Jwk url registered.")
+    say("Jwk url registered.", as_json, url=url, warnings=answer["warnings"])
 
 
 @click.command("list-auth-servers")
@@ -52,10 +57,11 @@ def list_auth_servers(config: Path | None, as_json: bool) -> None:
 @click.command("unregister-auth-server")
 @click.option("--url", "-u", required=True, help="The address that was registered.")
 @config_option
-def unregister_auth_server(url: str, config: Path | None) -> None:
+@json_option
+def unregister_auth_server(url: str, config: Path | None, as_json: bool) -> None:
     """Refuse the access tokens of an external authorization server from now on."""
     ask_broker(config, "DELETE", "/auth-servers", {"url": url})
-    click.echo(f"Jwk url{url} unregistered")  # the original has no blank there
+    say(f"Jwk url{url} unregistered", as_json, url=url)  # the original has no blank there
 
 
 @click.command("renew-auth-server-api-key")
@@ -66,10 +72,11 @@ def unregister_auth_server(url: str, config: Path | None) -> None:
     help="How long tokens that are out stay good; without it they are refused at once.",
 )
 @config_option
-def renew_auth_server_api_key(grace_seconds: int, config: Path | None) -> None:
+@json_option
+def renew_auth_server_api_key(grace_seconds: int, config: Path | None, as_json: bool) -> None:
     """Sign access tokens with a new key; clients keep their ids and passwords."""
     ask_broker(config, "POST", "/access-keys", {"graceSeconds": grace_seconds})
-    click.echo("Keys renewed.")
+    say("Keys renewed.", as_json, graceSeconds=grace_seconds)
 
 
 # ------------------------------------------------------------------ agents
@@ -105,12 +112,21 @@ def describe_software_statements(config: Path | None, as_json: bool) -> None:
 
 
 @click.command("deactivate-software-statement")
-@click.option("--software-statement", "-ss", "statement", required=True, help="Its text.")
+@click.option(
+    "--software-statement",
+    "-ss",
+    "statement",
+    required=True,
+    help="Its text; - reads it from standard input, out of sight of others on this host.",
+)
 @config_option
-def deactivate_software_statement(statement: str, config: Path | None) -> None:
+@json_option
+def deactivate_software_statement(statement: str, config: Path | None, as_json: bool) -> None:
     """Let no further agent register with a statement; those that did stay registered."""
+    if statement == "-":
+        statement = sys.stdin.read(_LONGEST_STATEMENT).strip()
     ask_broker(config, "DELETE", "/software-statements", {"softwareStatement": statement})
-    click.echo(f"Software statement {statement} deactivated")
+    say(f"Software statement {statement} deactivated", as_json, isActive=False)
 
 
 @click.command("describe-agent-clients")
@@ -125,10 +141,11 @@ def describe_agent_clients(config: Path | None, as_json: bool) -> None:
 @click.command("unregister-agent-client")
 @click.option("--client-id", "-ci", required=True, help="Id of the agent client.")
 @config_option
-def unregister_agent_client(client_id: str, config: Path | None) -> None:
+@json_option
+def unregister_agent_client(client_id: str, config: Path | None, as_json: bool) -> None:
     """Refuse an agent and close its channel; it may register anew while its statement is active."""
     ask_broker(config, "DELETE", f"/agent-clients/{quote(client_id, safe='')}")
-    click.echo(f"agent client {client_id} unregistered")
+    say(f"agent client {client_id} unregistered", as_json, id=client_id, active=False)
 
 
 # ------------------------------------------------------------------ gateways
@@ -145,7 +162,8 @@ def unregister_agent_client(client_id: str, config: Path | None) -> None:
 )
 @click.option("--replace", is_flag=True, help="Drop all other mappings.")
 @config_option
-def register_server_dns_mappings(file: Path, replace: bool, config: Path | None) -> None:
+@json_option
+def register_server_dns_mappings(file: Path, replace: bool, config: Path | None, as_json: bool) -> None:
     """Tell under which DNS names gateways reach servers."""
     try:
         if file.stat().st_size > _LONGEST_FILE:
@@ -157,7 +175,8 @@ def register_server_dns_mappings(file: Path, replace: bool, config: Path | None)
         fail(f"{file} cannot be read: it is not UTF-8 text", ExitCode.REFUSED)
     answer = ask_broker(config, "POST", "/dns-mappings", {"text": text, "replace": replace}).json()
     _warn(answer["warnings"])
-    click.echo(f"Successfully loaded {answer['count']} server id - dns name mappings from file {file}")
+    text = f"Successfully loaded {answer['count']} server id - dns name mappings from file {file}"
+    say(text, as_json, **answer)
 
 
 @click.command("describe-server-dns-mappings")

@@ -53,6 +53,7 @@ from broker_stub.broker.working_path import only_broker_of, prepare_working_path
 logger = logging.getLogger(__name__)
 
 _RENEWAL_LOOK_S = 3600
+_LOOKS_PER_WARNING = 24
 _LOOK_S = 0.01
 _FAREWELL_S = 1.0  # of the grace time, for the agents
 _DEFINITION = Path(__file__).with_name("dcv-session-manager-api.yaml")
@@ -395,13 +396,17 @@ class Broker:
             return ListenerTls(self._settings, self._now)
         except KeyStoreError as error:
             raise SettingsError([str(error)]) from None
+        except OSError as error:
+            reason = f"{error.strerror} ({error.filename})"
+            raise ListenError(f"The server certificate cannot be made or read: {reason}.") from None
 
     async def _renew(self) -> None:
         """Look now and then whether a certificate is old or changed; new connections get the new one."""
         while True:
             self.tls.warn_of_ends()
-            await asyncio.sleep(_RENEWAL_LOOK_S)
-            await asyncio.to_thread(self.tls.renew)
+            for _ in range(_LOOKS_PER_WARNING):
+                await asyncio.sleep(_RENEWAL_LOOK_S)
+                await asyncio.to_thread(self.tls.renew)
 
     # -------------------------------------------------------------- running
 

@@ -39,8 +39,12 @@ def only_broker_of(path: Path) -> Iterator[None]:
 
     Raises:
         ListenError: another broker holds it.
+        SettingsError: it cannot be written.
     """
-    descriptor = os.open(path / "broker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        descriptor = os.open(path / "broker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise SettingsError([f"The working path {path} cannot be written: {error.strerror}."]) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

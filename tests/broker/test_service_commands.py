@@ -11,6 +11,7 @@ import tomllib
 from configparser import ConfigParser
 from pathlib import Path
 from shutil import which
+from typing import Any
 
 import httpx
 import pytest
@@ -295,3 +296,38 @@ async def test_the_commands_of_the_readme_exist() -> None:
         quiet = asyncio.subprocess.DEVNULL
         process = await asyncio.create_subprocess_exec(command, name, "--help", stdout=quiet)
         assert await process.wait() == 0, name
+
+
+async def test_every_command_prints_json_for_programs(tmp_path: Path) -> None:
+    config = write_config(tmp_path)
+    mappings = tmp_path / "mappings.json"
+    mappings.write_text("[]")
+    url = "https://127.0.0.1:1/.well-known/jwks.json"
+
+    async def said(*arguments: object) -> dict[str, Any]:
+        status, output, errors = await broker_command(*arguments, "--json", "--config", config)
+        assert status == 0, errors
+        found: dict[str, Any] = json.loads(output)
+        return found
+
+    async with running_broker(tmp_path):
+        client = await said("register-api-client", "-cn", "x")
+        assert await said("unregister-api-client", "-ci", client["clientId"]) == {
+            "id": client["clientId"],
+            "active": False,
+        }
+        assert await said("register-auth-server", "-u", url) == {"url": url, "warnings": []}
+        assert await said("unregister-auth-server", "-u", url) == {"url": url}
+        assert await said("renew-auth-server-api-key", "--grace-seconds", 5) == {"graceSeconds": 5}
+        assert await said("register-server-dns-mappings", "-fp", mappings) == {"count": 0, "warnings": []}
+        assert (await said("issue-certificates"))["daysLeft"].keys() == {"client", "agent"}
+        statement = await said("generate-software-statement")
+        process = await asyncio.create_subprocess_exec(
+            *(COMMAND, "deactivate-software-statement", "-ss", "-", "--json", "--config", config),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+        )
+        output, _ = await process.communicate(f"{statement['softwareStatement']}\n".encode())
+        assert json.loads(output) == {"isActive": False}
+        listed = await broker_command("describe-software-statements", "--json", "--config", config)
+        assert [one["isActive"] for one in json.loads(listed[1])] == [True, False]

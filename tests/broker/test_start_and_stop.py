@@ -17,6 +17,7 @@ from broker_stub.broker.settings_file import load_values
 from broker_stub.broker.store import StoreUnavailable
 from broker_stub.channel_messages import Name
 from tests.broker.raw_agent import agent_token, create, raw_agent, session
+from tests.broker_process import broker_command, write_config
 from tests.end_to_end.stand import free_port
 from tests.running import RunningBroker, broker_values, running_broker
 
@@ -74,6 +75,24 @@ async def test_a_broker_that_cannot_go_on_closes_what_it_opened(tmp_path: Path) 
         await Broker(load_values(values).settings).start()
     with socket.create_server(("127.0.0.1", port)):
         pass
+
+
+@pytest.mark.parametrize(
+    ("in_the_way", "status", "sentence"),
+    [("security", 1, "certificate cannot be made"), ("broker.lock/x", 78, "cannot be written")],
+)
+async def test_a_working_path_that_cannot_be_used_is_one_sentence(
+    tmp_path: Path, in_the_way: str, status: int, sentence: str
+) -> None:
+    path = tmp_path / "broker" / in_the_way
+    path.parent.mkdir(mode=0o700, parents=True)
+    path.parent.parent.chmod(0o700)
+    path.write_text("")
+    (tmp_path / "broker").chmod(0o700)
+    ended, _, errors = await broker_command("start", "--config", write_config(tmp_path))
+    assert ended == status
+    assert sentence in errors
+    assert "Traceback" not in errors
 
 
 @pytest.mark.covers("B44", "B47")
