@@ -44,7 +44,15 @@ class Exchange:
 
     def ask(self, request: bytes) -> int:
         """Send a request and read its answer; returns the size of the answer's body."""
+        self.send(request)
+        return self.receive()
+
+    def send(self, request: bytes) -> None:
+        """Send a request without waiting."""
         self._socket.sendall(request)
+
+    def receive(self) -> int:
+        """Read one answer; returns the size of its body."""
         head, _, body = self._head().partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200"), head
         left = size = _length(head)

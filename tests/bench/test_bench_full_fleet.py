@@ -6,6 +6,7 @@ TLS and over plain HTTP; what is compared is the CPU time of that process.
 
 import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -124,6 +125,45 @@ def test_f13_a_token(still: FullFleet) -> None:
     without.ask(floor)
     name, aim = "F13 a warm token against no authorization", "1.1x, limit 1.25x"
     compare(name, aim, partial(with_token.cost, ours), partial(without.cost, floor))
+
+
+def test_f10_f11_durable_creations(still: FullFleet, tmp_path: Path) -> None:
+    """Over HTTP, each answered when it is on the disk: alone, and 64 that wait at the same time."""
+    lone, *others = (still.exchange() for _ in range(65))
+    item = {"Name": "n", "Owner": "ann", "Type": "VIRTUAL", "Requirements": "tag:color = 'red'"}
+    create = lone.request("POST", "/createSessions", [item])
+    nothing = lone.request("POST", "/describeSessions", {"SessionIds": ["x17-0"]})
+    file = os.open(tmp_path / "file", os.O_CREAT | os.O_WRONLY)
+    throughput, added = [], []
+    for _ in range(ROUNDS):
+        alone_s = _each_s(partial(lone.ask, create), 40)
+        added.append((alone_s - _each_s(partial(lone.ask, nothing), 40)) / _each_s(partial(_sync, file), 40))
+        throughput.append(alone_s / (_each_s(partial(_ask_all, others, create), 5) / len(others)))
+    os.close(file)
+    print(
+        f"\nF10 durable creations, 64 waiting: {statistics.median(throughput):.1f}x the throughput of one"
+        f" commit each (aim 4x)\nF11 durable creation alone: {statistics.median(added):.2f}x one fdatasync"
+        f" of 4 KiB added (aim 3x, limit 6x)"
+    )
+
+
+def _each_s(work: Callable[[], object], times: int) -> float:
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - began) / times
+
+
+def _sync(file: int) -> None:
+    os.pwrite(file, b"x" * 4096, 0)
+    os.fdatasync(file)
+
+
+def _ask_all(exchanges: list[Exchange], request: bytes) -> None:
+    for exchange in exchanges:
+        exchange.send(request)
+    for exchange in exchanges:
+        exchange.receive()
 
 
 def test_f14_stalls(tmp_path: Path) -> None:

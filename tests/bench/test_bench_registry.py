@@ -18,7 +18,9 @@ from broker_stub.broker.events import (
     Rules,
     SaveSession,
     ServerReported,
+    SessionDeletionRequested,
     SessionRequested,
+    SessionsReported,
     Stored,
 )
 from broker_stub.broker.placement import Question
@@ -28,6 +30,7 @@ from broker_stub.broker.store import Store
 from dcvtui.api.models import CreateSessionRequestData
 from dcvtui.api.requirements import parse
 from tests.bench.large_registry import NOW, fleet
+from tests.broker.scene import report
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(600)]
 
@@ -120,6 +123,40 @@ def test_f6_an_update_against_decoding_it() -> None:
         "1.5 to 3 whole",
         f"{update_s * 1e3:.2f} us each",
     )
+
+
+def test_a_state_change_costs_the_same_in_a_large_fleet() -> None:
+    """A session that somebody connects to, and one that is created and deleted."""
+
+    def reported(registry: Registry) -> Callable[[], object]:
+        turn = 0
+
+        def work() -> None:
+            nonlocal turn
+            turn += 1
+            for number in range(20):
+                changed = [report(f"x{number}-0", f"user{number * 7}", numOfConnections=turn % 3)]
+                event = SessionsReported(f"srv-{number:05}", f"c{number}", False, True, changed, [])
+                registry.handle(event, NOW)
+
+        return work
+
+    def created(registry: Registry) -> Callable[[], object]:
+        def work() -> None:
+            for number in range(20):
+                request = CreateSessionRequestData(name="n", owner=f"user{number}", type="VIRTUAL")
+                made = registry.handle(SessionRequested(request), NOW).result
+                assert isinstance(made, Accepted)
+                assert made.session
+                registry.handle(SessionDeletionRequested(made.session["Id"], f"user{number}", True), NOW)
+
+        return work
+
+    large, small = fleet(10_000, 5), fleet(20, 5)
+    for name, make in (("report", reported), ("creation and deletion", created)):
+        make(large)()
+        ratio, large_s, _ = alternated(make(large), make(small), 200)
+        show(f"{name} of a session among 50,000 against 100", ratio, "1", f"{large_s / 20 * 1e6:.1f} us")
 
 
 @pytest.mark.parametrize("distinct", [1, 10, 50])
