@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 _ASKED_WITHIN_S = 60.0  # whoever was to ask may have gone away
 _TICK_S = 1.0
 _LONGEST_LOOK_S = 0.25  # events may bring the next moment nearer without telling this clock
-_SHORTEST_LOOK_S = 0.02
+_SHORTEST_LOOK_S = 0.005
 
 # What clients ask for is refused before it changes anything while the store is down; what agents
 # tell is taken, for it has happened already.

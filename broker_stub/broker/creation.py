@@ -27,6 +27,8 @@ from dcvtui.api.states import SessionState, SessionSubstate
 
 NO_SERVER = "no dcv server found for placement"
 QUEUE_FULL = "The create sessions queue is full"
+PLACED_AT_ONCE = 100
+"""Waiting sessions that are placed in one event, before others get their turn."""
 NO_ANSWER = "The host did not answer in time"
 
 _MOST_CLIENTS = 2**31 - 1
@@ -115,11 +117,15 @@ def enqueue(fleet: Fleet, record: SessionRecord, now: datetime) -> None:
 
 
 def look_at_queue(fleet: Fleet, now: datetime) -> None:
-    """Place what can be placed now."""
+    """Place what can be placed now, as many as do not hold others up; the rest with the next look."""
     fleet.is_queue_due = False
-    if len(fleet.queue):
-        for record, server in fleet.queue.placeable(fleet.placement):
-            place(fleet, record, server, now)
+    if not len(fleet.queue):
+        return
+    for count, (record, server) in enumerate(fleet.queue.placeable(fleet.placement), start=1):
+        place(fleet, record, server, now)
+        if count == PLACED_AT_ONCE:
+            fleet.is_queue_due = True
+            return
 
 
 def come_up(fleet: Fleet, record: SessionRecord) -> None:

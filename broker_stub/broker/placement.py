@@ -10,7 +10,7 @@ when the question comes up next.
 """
 
 import heapq
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -206,6 +206,8 @@ class Queue:
 
     def __init__(self) -> None:
         self._waiting: dict[str, SessionRecord] = {}
+        self._questions: dict[str, Question] = {}
+        self._asked: Counter[Question] = Counter()
         self._last_number = 0
 
     def __len__(self) -> int:
@@ -222,10 +224,19 @@ class Queue:
             record.creation.queue_number = self._last_number + 1
         self._last_number = max(self._last_number, record.creation.queue_number)
         self._waiting[record.key] = record
+        if record.key not in self._questions:
+            question = self._questions[record.key] = question_of(record)
+            self._asked[question] += 1
 
     def discard(self, record: SessionRecord) -> None:
         """Take a session out if it waits."""
-        if self._waiting.pop(record.key, None) and record.creation:
+        if self._waiting.pop(record.key, None) is None:
+            return
+        question = self._questions.pop(record.key)
+        self._asked[question] -= 1
+        if not self._asked[question]:
+            del self._asked[question]
+        if record.creation:
             record.creation.queue_number = 0
 
     def placeable(self, placement: Placement) -> Iterator[tuple[SessionRecord, ServerRecord]]:
@@ -233,14 +244,14 @@ class Queue:
 
         The caller takes the place (and the session out of the queue) before it asks for the next.
         """
-        placement.kept_questions = _MAX_QUESTIONS + len(self._waiting)
-        questions = {record.key: question_of(record) for record in self._waiting.values()}
-        answered = {question for question in set(questions.values()) if placement.has_answer(question)}
+        placement.kept_questions = _MAX_QUESTIONS + len(self._asked)
+        # Those who wait for the same cost one look together, however many they are.
+        answered = {question for question in self._asked if placement.has_answer(question)}
         if not answered:
             return
         for record in self:
-            question = questions[record.key]
-            if question not in answered or record.creation is None:
+            question = self._questions.get(record.key)
+            if question is None or question not in answered or record.creation is None:
                 continue
             server = placement.choose(question, record.owner, record.creation.failed_servers)
             if server is not None:

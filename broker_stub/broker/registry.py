@@ -52,6 +52,9 @@ SERVER_NOT_FOUND = Refused("Dcv server not found.", "DCV_SERVER_NOT_FOUND")
 SERVER_HAS_SESSIONS = Refused("Dcv server has running sessions.", "DCV_SERVER_HAS_SESSIONS")
 SERVER_ID_REQUIRED = Refused("ServerId is required", "INVALID_REQUEST")
 
+LOOKED_AT_ONCE = 25
+"""Things the time demands that are done in one event, before others get their turn."""
+
 Filters = Sequence[tuple[str, str]]
 
 
@@ -223,7 +226,8 @@ class Registry:
         due = self._fleet.next_call_at()
         if len(self._fleet.queue):
             looked_at = self._queue_looked_at
-            look_at = now if looked_at is None else looked_at + self._queue_interval
+            is_due = looked_at is None or self._fleet.is_queue_due
+            look_at = now if is_due or looked_at is None else looked_at + self._queue_interval
             due = look_at if due is None else min(due, look_at)
         return due
 
@@ -232,7 +236,11 @@ class Registry:
         return timedelta(seconds=self._rules.queue_look_interval_s)
 
     def _advance(self, now: datetime) -> None:
-        while call := self._fleet.next_call(now):
+        # A fleet that is lost at once is due at once; the rest is due again right after this.
+        for _ in range(LOOKED_AT_ONCE):
+            call = self._fleet.next_call(now)
+            if call is None:
+                break
             self._look_at(*call, now)
         looked_at = self._queue_looked_at
         if len(self._fleet.queue) and (looked_at is None or now >= looked_at + self._queue_interval):
@@ -416,9 +424,10 @@ class Registry:
         reasons = Counter(unavailability(server) for server in fleet.servers.values())
         waiting = [
             record.creation.queued_at
-            for record in fleet.sessions.values()
-            if record.is_queued and record.creation and record.creation.queued_at
+            for record in fleet.queue
+            if record.creation and record.creation.queued_at
         ]
+        sessions = Counter((record.type, record.state) for record in fleet.sessions.values())
         return Tally(
             servers=Counter(
                 {
@@ -426,7 +435,7 @@ class Registry:
                     for reason, number in reasons.items()
                 }
             ),
-            sessions=Counter((str(record.type), str(record.state)) for record in fleet.sessions.values()),
+            sessions=Counter({(str(kind), str(state)): number for (kind, state), number in sessions.items()}),
             queued=len(fleet.queue),
             queued_since=min(waiting, default=None),
         )

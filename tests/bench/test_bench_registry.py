@@ -8,6 +8,7 @@ import statistics
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ import pytest
 
 from broker_stub.broker.events import (
     Accepted,
+    AgentDisconnected,
+    ClockAdvanced,
     Rules,
     SaveSession,
     ServerReported,
@@ -123,6 +126,24 @@ def test_f6_an_update_against_decoding_it() -> None:
         "1.5 to 3 whole",
         f"{update_s * 1e3:.2f} us each",
     )
+
+
+def test_f14_the_longest_event_when_all_agents_go_away() -> None:
+    """Of CPU: noticing it fifteen seconds later, and removing all of them half an hour later."""
+    registry = fleet(10_000, 5)
+    for number in range(10_000):
+        registry.handle(AgentDisconnected(f"srv-{number:05}", f"c{number}", False), NOW)
+    gc.collect()
+    gc.disable()  # as in the broker's process
+    longest = {"counted": cpu_s(registry.tally)}
+    for name, after_s in (("noticed", 20), ("removed", 1900)):
+        now = NOW + timedelta(seconds=after_s)
+        while (due := registry.next_wakeup(now)) is not None and due <= now:
+            took = cpu_s(partial(registry.handle, ClockAdvanced(), now))
+            longest[name] = max(took, longest.get(name, 0.0))
+    gc.enable()
+    said = ", ".join(f"{name} {seconds * 1e3:.0f} ms" for name, seconds in longest.items())
+    print(f"\nF14 longest event when all agents of 10,000 go away: {said} (aim 20 ms, limit 50 ms)")
 
 
 def test_a_state_change_costs_the_same_in_a_large_fleet() -> None:
