@@ -34,6 +34,7 @@ PING_INTERVAL_S = 10.0
 DEAD_AFTER_S = 30.0
 HELLO_WITHIN_S = 10.0
 CONNECT_WITHIN_S = 10.0
+UPGRADE_WITHIN_S = 10.0
 ACK_WITHIN_S = 5.0
 SENDS_WITHOUT_ACK = 3
 STABLE_AFTER_S = 60.0  # a channel that stood this long makes the next reconnect a first attempt again

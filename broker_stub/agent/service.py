@@ -196,7 +196,7 @@ class Agent:
         except ConnectionClosed as error:
             raise self._closed(error) from None
         except TimeoutError:
-            raise TimedOut(f"The broker did not answer within {channel.HELLO_WITHIN_S:g} s.") from None
+            raise TimedOut("The broker did not answer in time; it may have very much to do.") from None
         except (OSError, InvalidHandshake) as error:
             raise unreachable(self._access.address.https_url, error) from None
 
@@ -228,7 +228,7 @@ class Agent:
             user_agent_header=f"dcv-session-manager-agent/{AGENT_VERSION}",
             compression=None,
             proxy=None,  # the way to the broker is in agent.conf, not in the environment
-            open_timeout=channel.CONNECT_WITHIN_S,
+            open_timeout=channel.CONNECT_WITHIN_S + channel.UPGRADE_WITHIN_S,
             close_timeout=_CLOSE_WITHIN_S,
             ping_interval=self._pace.ping_interval_s,
             ping_timeout=channel.DEAD_AFTER_S - channel.PING_INTERVAL_S,

@@ -139,7 +139,7 @@ async def test_a_session_name_may_have_256_characters_and_no_more(backend: DcvBa
     assert len(dcv.calls_of("create-session")) == 1
 
 
-@pytest.mark.covers("S4", "S5", "G15")
+@pytest.mark.covers("S4", "S5", "G14", "G15")
 @pytest.mark.parametrize("kind", ["init", "autorun"])
 async def test_bad_start_files_are_refused_before_any_process_starts(
     backend: DcvBackend, dcv: FakeDcv, place: Path, kind: str
@@ -158,7 +158,7 @@ async def test_bad_start_files_are_refused_before_any_process_starts(
     assert {call["arguments"][0] for call in dcv.calls} == {"list-sessions"}
 
 
-@pytest.mark.covers("S33")
+@pytest.mark.covers("S33", "G14")
 async def test_an_unknown_owner_is_refused_with_a_reason(backend: DcvBackend, dcv: FakeDcv) -> None:
     """An owner who is no user of the host gets no session, and the reason says so."""
     refused = await refusal(backend.create(spec_of(owner="no-such-user")))
@@ -172,7 +172,7 @@ async def test_an_unknown_owner_is_refused_with_a_reason(backend: DcvBackend, dc
 # ------------------------------------------------------------------ when a session counts
 
 
-@pytest.mark.covers("S6")
+@pytest.mark.covers("S6", "G14")
 @pytest.mark.parametrize("after_s", [0.0, 0.15])
 async def test_a_session_that_vanishes_after_creation_is_a_failed_creation(
     backend: DcvBackend, dcv: FakeDcv, place: Path, after_s: float
