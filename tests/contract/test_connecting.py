@@ -80,6 +80,22 @@ async def test_permissions_that_cannot_be_set_fail_their_item(fleet: Fleet) -> N
     assert fleet.hosts[0].server.permissions(ready["Id"]) == PERMISSIONS, "nothing of it happened"
 
 
+@pytest.mark.covers("P21")
+async def test_broken_base64_fails_its_own_item_only(fleet: Fleet) -> None:
+    """A permissions text that was damaged on its way is refused; the others of the request are set."""
+    broken, whole = [await fleet.ready(Owner="alice", PermissionsFile=packed(PERMISSIONS)) for _ in range(2)]
+    new = "[permissions]\nbob allow display\n"
+    items = [
+        {"SessionId": broken["Id"], "Owner": "alice", "PermissionsFile": packed(new)[:-1]},
+        {"SessionId": whole["Id"], "Owner": "alice", "PermissionsFile": packed(new)},
+    ]
+    answer = await fleet.call("sessionPermissions", items)
+    assert answer["SuccessfulList"] == [{"SessionId": whole["Id"]}]
+    assert [failed["SessionId"] for failed in answer["UnsuccessfulList"]] == [broken["Id"]]
+    texts = [fleet.hosts[0].server.permissions(session["Id"]) for session in (broken, whole)]
+    assert texts == [PERMISSIONS, new]
+
+
 async def test_permissions_of_a_lost_session_are_refused(fleet: Fleet) -> None:
     """Without its agent a session is not READY, so its permissions cannot be changed."""
     session = await fleet.ready(Owner="alice")
