@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 
 from broker_stub.broker.coordinator import utc_now
-from broker_stub.broker.service import Broker, rules_of
+from broker_stub.broker.rules import rules_of
+from broker_stub.broker.service import Broker
 from broker_stub.broker.settings_file import load_values
 
 

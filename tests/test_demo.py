@@ -21,7 +21,7 @@ from broker_stub import demo_supervisor
 from broker_stub.agent import x_server
 from broker_stub.agent.simulated_fleet import Role, plan_fleet
 from broker_stub.agent.x_state import SessionFolder
-from broker_stub.broker.service import rules_of
+from broker_stub.broker.rules import rules_of
 from broker_stub.broker.settings_file import load_file
 from broker_stub.demo import DemoError, DemoOptions, start_demo
 from broker_stub.demo_supervisor import Supervisor

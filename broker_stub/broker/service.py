@@ -5,19 +5,14 @@ agents are told, new requests get 503, those under way finish within the grace t
 """
 
 import asyncio
-import base64
 import contextlib
-import gc
 import logging
 import math
-import secrets
 import socket
-import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import fields, replace
 from datetime import datetime
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 from broker_stub.broker import logs
@@ -28,25 +23,28 @@ from broker_stub.broker.agents import AgentChannels
 from broker_stub.broker.coordinator import Coordinator, utc_now
 from broker_stub.broker.dns_names import DnsNames
 from broker_stub.broker.events import Rules, RulesChanged
-from broker_stub.broker.external_tokens import Demands, ExternalServers
 from broker_stub.broker.front import AGENT_ACTIONS, CLIENT_ACTIONS, Front, LocalFront
-from broker_stub.broker.http_api import ApiRules, Health, HttpApi
-from broker_stub.broker.key_sets import fetch_document
+from broker_stub.broker.http_api import Health, HttpApi
 from broker_stub.broker.key_stores import KeyStoreError
 from broker_stub.broker.listener_tls import ListenerTls
 from broker_stub.broker.listeners import Listener
 from broker_stub.broker.live_stream import LiveStream
 from broker_stub.broker.metrics import Metrics, Sources
-from broker_stub.broker.oauth import Tokens
-from broker_stub.broker.operations import Operations, ScreenshotRules
-from broker_stub.broker.page_tokens import PageTokens
+from broker_stub.broker.operations import Operations
 from broker_stub.broker.registry import Registry
 from broker_stub.broker.reload import Reload, reload
 from broker_stub.broker.resolver import resolver_app
+from broker_stub.broker.restored import (
+    restored_page_tokens,
+    restored_registry,
+    restored_servers,
+    restored_tokens,
+)
+from broker_stub.broker.rules import api_rules_of, demands_of, rules_of, screenshot_rules_of
 from broker_stub.broker.settings import Settings
 from broker_stub.broker.settings_file import Loaded, SettingsError
 from broker_stub.broker.sockets import ListenError, local_url, open_socket, short_path
-from broker_stub.broker.store import SigningKey, Store
+from broker_stub.broker.store import Store
 from broker_stub.broker.throttle import Throttle
 from broker_stub.broker.working_path import only_broker_of, prepare_working_path, socket_path
 
@@ -56,24 +54,6 @@ _RENEWAL_LOOK_S = 3600
 _LOOKS_PER_WARNING = 24
 _LOOK_S = 0.01
 _FAREWELL_S = 1.0  # of the grace time, for the agents
-_DEFINITION = Path(__file__).with_name("dcv-session-manager-api.yaml")
-
-
-def rules_of(settings: Settings) -> Rules:
-    """What the registry needs to know of the settings."""
-    sessions = settings.sessions
-    return Rules(
-        queue_max_size=sessions.queue_max_size,
-        queue_max_time_s=sessions.queue_max_time_s,
-        retries_on_failure=sessions.retries_on_failure,
-        create_deadline_s=sessions.create_deadline_s,
-        deleted_session_kept_s=sessions.deleted_kept_s,
-        unreachable_server_kept_s=sessions.unreachable_server_kept_s,
-        unreachable_sessions_kept_s=sessions.unreachable_sessions_kept_s,
-        agent_loss_grace_s=settings.agent.loss_grace_s,
-        autorun_arguments_max=sessions.autorun_arguments_max,
-        autorun_argument_length_max=sessions.autorun_argument_length_max,
-    )
 
 
 class Broker:
@@ -199,10 +179,10 @@ class Broker:
             self.coordinator.apply(RulesChanged(self._rules))
         self.tokens.connection_token_s = settings.sessions.connection_token_minutes * 60
         self.tokens.access_token_s = settings.authorization.access_token_s
-        self.external.demands = _demands(settings)
-        self.operations.screenshots = _screenshot_rules(settings)
+        self.external.demands = demands_of(settings)
+        self.operations.screenshots = screenshot_rules_of(settings)
         self.throttle.rate = settings.client.max_requests_per_second
-        self.client_app.change_rules(_api_rules(settings))
+        self.client_app.change_rules(api_rules_of(settings))
         logs.set_level(settings.running.log_level)
 
     async def _open(self, stack: contextlib.AsyncExitStack) -> None:
@@ -240,9 +220,9 @@ class Broker:
         self.store = await Store.open(path / "broker.db")
         stack.push_async_callback(self.store.close)
         self.registry = await self._restored()
-        self.tokens = await self._loaded_tokens()
+        self.tokens = await restored_tokens(self.store, settings, self._now)
         self.dns_names = DnsNames(await self.store.dns_mappings(), self.store.replace_dns_mappings)
-        self.external = await self._external_servers()
+        self.external = await restored_servers(self.store, settings, self._now)
         stack.callback(self.external.close)
         self.external.warm_up()
         self.coordinator = Coordinator(self.registry, self.store, self._now)
@@ -296,50 +276,16 @@ class Broker:
     # -------------------------------------------------------------- parts
 
     async def _restored(self) -> Registry:
-        registry = Registry(self._rules)
-        # A fleet is a million objects that live on: collecting while they appear costs more than they do.
-        gc.disable()
-        try:
-            registry.restore(await self.store.load(), self._now())
-        finally:
-            gc.enable()
-        return registry
-
-    async def _loaded_tokens(self) -> Tokens:
-        authorization = self._settings.authorization
-        tokens = await Tokens.load(
-            self.store,
-            access_token_s=authorization.access_token_s,
-            connection_token_s=self._settings.sessions.connection_token_minutes * 60,
-            accept_default_statement=not authorization.reject_default_statement,
-            now=self._now,
-        )
-        if authorization.enable_agent_authorization and tokens.statements.is_default_active:
-            logger.warning(
-                "Agents may register with the software statement that every installation knows; "
-                "ext-reject-default-software-statement = true refuses it, and so does "
-                "deactivate-software-statement."
-            )
-        return tokens
-
-    async def _external_servers(self) -> ExternalServers:
-        return ExternalServers(
-            await self.store.auth_servers(),
-            self.store.save_auth_server,
-            self.store.remove_auth_server,
-            fetch_document,
-            self._now,
-            _demands(self._settings),
-        )
+        return await restored_registry(self.store, self._rules, self._now)
 
     async def _client_app(self) -> HttpApi:
         client = self._settings.client
         self.operations = Operations(
             self.coordinator,
             self.tokens,
-            PageTokens(await _page_secret(self.store, self._now)),
+            await restored_page_tokens(self.store, self._now),
             self.agents,
-            _screenshot_rules(self._settings),
+            screenshot_rules_of(self._settings),
         )
         self.throttle = Throttle(client.max_requests_per_second, asyncio.get_running_loop().time)
         if client.live_changes:
@@ -351,7 +297,7 @@ class Broker:
             self.external,
             self.throttle,
             self.health,
-            _api_rules(self._settings),
+            api_rules_of(self._settings),
             self._live,
         )
 
@@ -440,35 +386,3 @@ class Broker:
         if self._is_stopping or task.cancelled() or self._failed is None or self._failed.done():
             return
         self._failed.set_exception(task.exception() or RuntimeError("a part of the broker ended"))
-
-
-def _demands(settings: Settings) -> Demands:
-    asked = settings.authorization
-    return Demands(asked.external_issuers, asked.external_audiences, asked.external_scopes)
-
-
-def _screenshot_rules(settings: Settings) -> ScreenshotRules:
-    client = settings.client
-    return ScreenshotRules(
-        client.screenshot_max_width, client.screenshot_max_height, client.screenshot_format
-    )
-
-
-def _api_rules(settings: Settings) -> ApiRules:
-    client, authorization = settings.client, settings.authorization
-    return ApiRules(
-        needs_token=authorization.enable_authorization,
-        issues_tokens=authorization.enable_authorization_server,
-        trusts_forwarded_for=client.throttle_by_forwarded_for,
-        definition=_DEFINITION.read_bytes() if client.enable_api_yaml else None,
-    )
-
-
-async def _page_secret(store: Store, now: Callable[[], datetime]) -> bytes:
-    """The secret behind `NextToken`, made once: page tokens survive a restart."""
-    keys = await store.signing_keys("page")
-    if not keys:
-        text = base64.b64encode(secrets.token_bytes(32)).decode()
-        keys = [SigningKey(uuid.uuid4().hex, "page", text, now())]
-        await store.save_signing_key(keys[0])
-    return base64.b64decode(keys[-1].pem)

@@ -31,7 +31,8 @@ from broker_stub.broker.garbage import keep_collections_short
 from broker_stub.broker.http_api import HttpApi
 from broker_stub.broker.listeners import Listener
 from broker_stub.broker.registry import Registry
-from broker_stub.broker.service import Broker, rules_of
+from broker_stub.broker.rules import rules_of
+from broker_stub.broker.service import Broker
 from broker_stub.broker.settings_file import load_values
 from broker_stub.broker.sockets import open_socket
 from tests.bench.large_registry import fleet
