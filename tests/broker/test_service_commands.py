@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from broker_stub.agent.settings import AgentSettings, load_settings
+from broker_stub.agent.settings import AgentSettings, Section, load_settings
 from broker_stub.broker.settings_file import load_file
 from broker_stub.broker.settings_keys import KNOWN_KEYS
 from broker_stub.shipped_files import AGENT_FILES, BROKER_FILES, ShippedFile
@@ -224,16 +224,20 @@ def test_the_example_of_the_broker_loads_and_names_every_key(tmp_path: Path) -> 
     assert not any("Unknown" in warning for warning in warnings)
 
 
-def test_the_example_of_the_agent_loads_and_names_the_keys_of_the_original(tmp_path: Path) -> None:
+def test_the_example_of_the_agent_loads_and_names_every_key(tmp_path: Path) -> None:
     (example,) = (file for file in AGENT_FILES if file.is_kept)
     path = tmp_path / "agent.conf"
     path.write_text(example.text())
     assert load_settings(path).warnings == []
     everything = uncommented(example.text(), "#")
     content = tomllib.loads(everything)
-    for section in ("agent", "log"):
-        model = type(getattr(AgentSettings.model_validate({"agent": {"broker_host": "x"}}), section))
-        assert content[section].keys() == model.model_fields.keys(), section
+    assert content.keys() == AgentSettings.model_fields.keys() | {"version"}
+    whole = AgentSettings.model_validate({"agent": {"broker_host": "x"}})
+    for name, section in (*whole, *((f"backend.{name}", one) for name, one in whole.backend)):
+        if isinstance(section, Section):
+            outer, _, inner = name.partition(".")
+            named = content[outer][inner] if inner else content[outer]
+            assert named.keys() == type(section).model_fields.keys(), name
     statement = tmp_path / "statement"
     statement.write_text("text")
     path.write_text(
