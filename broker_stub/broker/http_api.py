@@ -8,6 +8,7 @@ method, no or bad token, body too large, body not understood.
 import json
 import logging
 import unicodedata
+from codecs import BOM_UTF8
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -355,7 +356,7 @@ def _parsed(body: bytes, empty: Any) -> Any:
             raise RequestError("Request body is required")
         return empty
     try:
-        text = body.decode("utf-8")
+        text = body.removeprefix(BOM_UTF8).decode("utf-8")  # some tools put the mark before all they write
         raw = _DECODER.decode(text)
         if "\\ud" in text.lower():
             # Half a surrogate pair is JSON but no text: it could never be sent back.

@@ -6,6 +6,7 @@ reaches the port could stop a broker with either.
 """
 
 import asyncio
+import json
 import logging
 import os
 import pwd
@@ -87,6 +88,16 @@ class HttpConnection(HttpToolsProtocol):
         """All of it is here."""
         self._is_receiving = False
         super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP in the form of all refusals, and end the connection."""
+        body = json.dumps({"error": msg.removesuffix(".")}).encode()
+        head = (
+            "HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\n"
+            f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n"
+        )
+        self.transport.write(head.encode() + body)
+        self.transport.close()
 
     def handle_websocket_upgrade(self) -> None:
         """From here on another protocol watches the connection."""

@@ -1,6 +1,7 @@
 """The client port: paths, methods, bodies, refusals and their texts."""
 
 import asyncio
+import codecs
 import contextlib
 import json
 from collections.abc import AsyncIterator
@@ -116,7 +117,8 @@ async def test_what_is_no_json_is_refused(broker: RunningBroker) -> None:
         "[Infinity]",
         "[" * 100_000,
         "[1] [2]",
-        "\ufeff[]",
+        "\ufeff",
+        "[\ufeff]",
     ):
         assert (await refused(broker, "createSessions", body)).startswith("Malformed JSON request"), body[:20]
 
@@ -241,6 +243,25 @@ async def test_text_that_is_no_utf_8_is_refused(broker: RunningBroker) -> None:
     """Bytes that are no UTF-8, and halves of surrogate pairs, are the caller's fault: 400, not 500."""
     for body in (b'[{"Name": "\xff"}]', "[]".encode("utf-16"), rb'[{"Name": "\ud800"}]', rb'{"\uDfff": 1}'):
         assert (await refused(broker, "createSessions", body)).startswith("Malformed JSON request")
+
+
+async def test_a_mark_of_the_byte_order_is_passed_over(broker: RunningBroker) -> None:
+    """Tools that write UTF-8 with a byte order mark before it are understood."""
+    for operation, body in (("createSessions", b"[]"), ("describeSessions", b'{"MaxResults": 1}')):
+        answer = await broker.client.post(f"/{operation}", content=codecs.BOM_UTF8 + body)
+        assert answer.status_code == 200
+
+
+async def test_what_is_no_http_is_refused_like_everything_else(broker: RunningBroker) -> None:
+    """A request that is none gets 400 as JSON with a text, and the connection ends."""
+    port = int(broker.url.rpartition(":")[2])
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=broker.tls)
+    writer.write(b"POST /describeSessions HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\n")
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    assert head.startswith(b"HTTP/1.1 400 ")
+    assert b"application/json" in head
+    assert json.loads(body) == {"error": "Invalid HTTP request received"}
 
 
 @pytest.mark.covers("C16")
