@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +42,16 @@ def find(pid: int) -> Process | None:
 
 
 def _state_and_start(pid: int) -> tuple[str, int]:
+    state, _, started = _fields(pid)
+    return state, started
+
+
+def _fields(pid: int) -> tuple[str, int, int]:
+    """State, parent and start of a process."""
     stat = (_PROC / str(pid) / "stat").read_text("utf-8", "replace")
     # The name in brackets may hold anything, brackets and blanks included.
     fields = stat[stat.rindex(")") + 2 :].split()
-    return fields[0], int(fields[19])
+    return fields[0], int(fields[1]), int(fields[19])
 
 
 def find_by_variable(name: str, value: str) -> list[Process]:
@@ -65,6 +72,24 @@ def find_by_variable(name: str, value: str) -> list[Process]:
         if mark in variables and (process := find(int(entry.name))):
             found.append(process)
     return found
+
+
+def with_descendants(found: Iterable[Process]) -> list[Process]:
+    """These processes and all that they have started, as far as what is between them still runs."""
+    children = defaultdict(list)
+    for entry in _PROC.iterdir():
+        if entry.name.isdigit():
+            with contextlib.suppress(OSError):
+                children[_fields(int(entry.name))[1]].append(int(entry.name))
+    # The id of a dead one may be a stranger's by now.
+    all_of_them = dict.fromkeys(process for process in found if process.is_alive)
+    waiting = [process.pid for process in all_of_them]
+    while waiting:
+        for pid in children[waiting.pop()]:
+            if (process := find(pid)) and process not in all_of_them:
+                all_of_them[process] = None
+                waiting.append(pid)
+    return list(all_of_them)
 
 
 def send_signal(process: Process, number: signal.Signals) -> None:

@@ -1,9 +1,12 @@
-"""The process that looks at X displays for the agent, as the displays' owner.
+"""The program that looks at X displays for the agent: one process for each look, as the display's owner.
 
-Run as a program with the owner's user and group id. One JSON request per line on
-standard input, answered by one JSON line and the bytes of the pictures.
+One JSON request per line on standard input, answered by one JSON line and the bytes
+of the pictures. The program itself has loaded everything and only waits; each look
+is a fork of it that first becomes the owner. So a look costs no start, and what an
+X server says is never read with more rights than its owner has.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -25,6 +28,8 @@ from broker_stub.agent.x_protocol import XProtocolError, monitors
 
 _TOO_LATE = "The session display did not answer in time"
 _NOT_REACHABLE = "The session display is not reachable"
+_GONE = "The process that took the picture was killed"
+_SET_DEATH_SIGNAL = 1
 Answer = tuple[dict[str, Any], list[bytes]]
 
 
@@ -51,7 +56,7 @@ def answer_to(request: Mapping[str, Any]) -> Answer:
 def _pictures(
     display: int, authority: Path, found: Iterable[Monitor], request: Mapping[str, Any]
 ) -> list[Pictures.Image]:
-    # libxcb reads the name of the file from the environment, at each connection.
+    # libxcb reads the name of the file from the environment.
     os.environ["XAUTHORITY"] = str(authority)
     whole = ImageGrab.grab(xdisplay=f":{display}")
     bounds = request["max_width"], request["max_height"]
@@ -73,8 +78,14 @@ def _scaled(picture: Pictures.Image, max_width: int | None, max_height: int | No
     return picture.resize(size, Pictures.Resampling.LANCZOS, reducing_gap=2.0)
 
 
+# ------------------------------------------------------------------ the processes
+
+
 def _rehearse() -> None:
-    """Do everything once, so that all that is loaded on first use is there."""
+    """Do everything once, so that all that is loaded on first use is there.
+
+    The owner of a display may not even read the files of this program.
+    """
     Pictures.preinit()
     for image_format in ("png", "jpeg"):
         encode(_scaled(Pictures.new("RGB", (64, 64)), 16, 16), "png" if image_format == "png" else "jpeg")
@@ -82,32 +93,41 @@ def _rehearse() -> None:
         ImageGrab.grab(xdisplay=":65535")
 
 
-def _become(uid: int, gid: int) -> None:
-    """Give up everything but what the display's owner may do, for good.
-
-    The owner may not even read the files of this program.
-    """
+def _look(request: Mapping[str, Any], library: ctypes.CDLL) -> None:
+    """In a process of its own: become the owner for good, look, and say what was seen."""
     if os.geteuid() == 0:
         os.setgroups([])
-        os.setresgid(gid, gid, gid)
-        os.setresuid(uid, uid, uid)
-    os.chdir("/")
+        os.setresgid(*(request["gid"],) * 3)
+        os.setresuid(*(request["uid"],) * 3)
+    # The owner may stop it; it goes with its parent all the same. A change of user takes this back.
+    library.prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
+    signal.alarm(int(request["limit_s"]) + 1)
+    _say(*answer_to(request))
+
+
+def _say(head: Mapping[str, Any], files: Iterable[bytes] = ()) -> None:
+    sys.stdout.buffer.write(json.dumps(head).encode() + b"\n" + b"".join(files))
+    sys.stdout.buffer.flush()
 
 
 def main() -> None:
     """Answer requests until standard input ends."""
     _rehearse()
-    _become(int(sys.argv[1]), int(sys.argv[2]))
+    os.chdir("/")
+    library = ctypes.CDLL(None)
     sys.stdout.buffer.write(READY)
     sys.stdout.buffer.flush()
     for line in sys.stdin.buffer:
-        request = json.loads(line)
-        # Ends the process: with an agent that was killed nobody else would.
-        signal.alarm(int(request["limit_s"]) + 1)
-        head, files = answer_to(request)
-        signal.alarm(0)
-        sys.stdout.buffer.write(json.dumps(head).encode() + b"\n" + b"".join(files))
-        sys.stdout.buffer.flush()
+        process = os.fork()
+        if process == 0:
+            status = 1
+            try:
+                _look(json.loads(line), library)
+                status = 0
+            finally:
+                os._exit(status)
+        if os.waitpid(process, 0)[1] != 0:
+            _say({"problem": _GONE, "code": Failure.TIMEOUT})
 
 
 if __name__ == "__main__":

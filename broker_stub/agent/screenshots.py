@@ -3,10 +3,9 @@
 Pillow holds the interpreter's lock while it waits for an X server (measured: a
 stopped server stops every thread of the process), so a limit in a thread would
 protect nothing. A grabber that hangs is killed, and the agent never notices.
-It also runs as the display's owner: what an X server says is parsed by libraries
-written in C, and the server is that person's process.
-
-What such a process does is in `screenshot_process`.
+Each look is a process of the display's owner: what an X server says is parsed by
+libraries written in C, and the server is that person's process. What a grabber does
+is in `screenshot_process`.
 """
 
 import asyncio
@@ -26,7 +25,6 @@ from broker_stub.agent.x_authority import read_cookie
 from broker_stub.agent.x_protocol import XProtocolError, monitors
 
 _AT_ONCE = 2
-_MOST_IDLE = 4
 _START_LIMIT_S = 15.0
 READY = b"ready\n"
 """Said once by such a process, when everything is loaded."""
@@ -80,7 +78,7 @@ class ScreenGrabber:
     def __init__(self, limit_s: float = 5.0) -> None:
         self._limit_s = limit_s
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._idle: list[tuple[_User, Process]] = []
+        self._idle: list[Process] = []
 
     async def take(
         self, screen: Screen, max_width: int | None, max_height: int | None, image_format: ImageFormat
@@ -112,18 +110,20 @@ class ScreenGrabber:
     async def stop(self) -> None:
         """End the grabbers."""
         while self._idle:
-            await _end(self._idle.pop()[1])
+            await _end(self._idle.pop())
 
     async def _ask(self, screen: Screen, told: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:
+        uid, gid = _owner_of(screen.authority)
         request = {
             "display": screen.display,
             "authority": str(screen.authority),
+            "uid": uid,
+            "gid": gid,
             "limit_s": self._limit_s,
             **told,
         }
         async with self._turns:
-            user = _owner_of(screen.authority)
-            grabber = await self._grabber(user)
+            grabber = self._idle.pop() if self._idle else await self._start()
             try:
                 async with asyncio.timeout(self._limit_s + 0.5):
                     answer = await _exchange(grabber, request)
@@ -135,20 +135,14 @@ class ScreenGrabber:
             except BaseException:
                 await _end(grabber)
                 raise
-            self._idle.append((user, grabber))
-            while len(self._idle) > _MOST_IDLE:
-                await _end(self._idle.pop(0)[1])
+            self._idle.append(grabber)
         if problem := answer[0].get("problem"):
             raise BackendError(Failure(answer[0]["code"]), problem)
         return answer
 
-    async def _grabber(self, user: "_User") -> Process:
-        for place, (who, grabber) in enumerate(self._idle):
-            if who == user:
-                del self._idle[place]
-                return grabber
+    async def _start(self) -> Process:
         grabber = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", _PROGRAM, str(user.uid), str(user.gid)),
+            *(sys.executable, "-m", _PROGRAM),
             stdin=PIPE,
             stdout=PIPE,
             stderr=DEVNULL,
@@ -172,20 +166,15 @@ class ScreenGrabber:
         return grabber
 
 
-@dataclass(frozen=True, slots=True)
-class _User:
-    uid: int
-    gid: int
-
-
-def _owner_of(authority: Path) -> _User:
+def _owner_of(authority: Path) -> tuple[int, int]:
+    """User and group that a file belongs to."""
     try:
         status = authority.stat()
     except OSError:
         raise BackendError(
             Failure.DCV_COMMAND_FAILED, "The session display is not reachable: its cookie is gone"
         ) from None
-    return _User(status.st_uid, status.st_gid)
+    return status.st_uid, status.st_gid
 
 
 async def _exchange(grabber: Process, request: Mapping[str, Any]) -> tuple[dict[str, Any], list[bytes]]:

@@ -112,14 +112,16 @@ class XBackend:
         """See `Backend.create`."""
         if not _SESSION_ID.fullmatch(spec.session_id):
             raise BackendError(Failure.DCV_COMMAND_FAILED, f"{spec.session_id!r} cannot be a session id here")
+        while ending := self._endings.get(spec.session_id):
+            await asyncio.wait([ending])
         if present := self._sessions.get(spec.session_id):
             if (present.owner, present.type) == (spec.owner, spec.type):
                 return present.info
             raise BackendError(
                 Failure.SESSION_ID_CONFLICT, f"The session exists already and belongs to {present.owner}"
             )
-        if spec.session_id in self._starting or spec.session_id in self._endings:
-            raise BackendError(Failure.SESSION_ID_CONFLICT, "A session of this id is just starting or ending")
+        if spec.session_id in self._starting:
+            raise BackendError(Failure.SESSION_ID_CONFLICT, "A session of this id is just starting")
         there = [session.type for session in self._sessions.values()]
         check_company(spec.type, [*there, *self._starting.values()])
         self._starting[spec.session_id] = spec.type
@@ -263,6 +265,8 @@ class XBackend:
     def _keep(self, session: XSession) -> None:
         self._sessions[session.id] = session
         self.changed.set()
+        if session.id in self._endings:
+            return  # its folder is just being removed
         try:
             self._folder(session.id).write(session)
         except OSError as error:

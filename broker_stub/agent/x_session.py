@@ -304,12 +304,11 @@ async def clear_session(folder: SessionFolder, grace_s: float) -> None:
         # The display and all that runs on it are the host's own.
         await asyncio.to_thread(folder.remove)
         return
+    # A program with a group of its own hides its variables.
+    known = (session.init,) if session and session.is_of_this_boot else ()
     # Twice: what was just starting another program while it was asked to end.
     for grace in (grace_s, 0.0):
-        running = await asyncio.to_thread(folder.programs)
-        if session and session.is_of_this_boot:
-            running.append(session.init)  # a program with a group of its own hides its variables
-        await processes.end(running, grace)
+        await processes.end(await asyncio.to_thread(folder.programs, *known), grace)
     servers = await asyncio.to_thread(folder.servers)
     # An X server needs some milliseconds to remove its socket, and nobody's work is in it.
     await processes.end(servers, max(grace_s, 1.0))

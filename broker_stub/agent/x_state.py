@@ -15,11 +15,12 @@ from pathlib import Path
 
 from broker_stub.agent.backend import Monitor, SessionInfo
 from broker_stub.agent.owners import Owner
-from broker_stub.agent.processes import Process, boot_id, find_by_variable
+from broker_stub.agent.processes import Process, boot_id, find_by_variable, with_descendants
 from broker_stub.agent.x_programs import ServerKind
 from broker_stub.agent.x_server import PROGRAM_MARK, SERVER_MARK, write_private
 from dcvtui.api.states import SessionType
 
+_REMOVALS = 3
 LOG_LIMIT_BYTES = 5 * 2**20
 
 
@@ -180,11 +181,21 @@ class SessionFolder:
 
     def remove(self) -> None:
         """Remove it with everything in it; it may be gone already."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        for _ in range(_REMOVALS):
+            shutil.rmtree(self.path, ignore_errors=True)
+            if not self.path.exists():
+                return
+            # Something was just being written into it.
 
-    def programs(self) -> list[Process]:
-        """All that runs in the session now, however it was started."""
-        return find_by_variable(PROGRAM_MARK, str(self.authority))
+    def programs(self, *known: Process) -> list[Process]:
+        """All that runs in the session now, however it was started.
+
+        What was started with an environment of its own, as by sudo, is known by what started it.
+
+        Args:
+            known: Those that belong to it, whatever can be seen of them.
+        """
+        return with_descendants([*find_by_variable(PROGRAM_MARK, str(self.authority)), *known])
 
     def servers(self) -> list[Process]:
         """The X server of the session, if it runs."""

@@ -20,10 +20,15 @@ def test_a_desktop_goes_before_a_window_manager_and_that_before_a_terminal() -> 
         "/usr/bin/mate-session",
     )
     assert desktop_command(find=host_with("startlxde")) == ("/usr/bin/startlxde",)
-    shell, option, script = desktop_command(find=host_with("openbox", "xterm", "sh"))
+    openbox, option, beside = desktop_command(
+        find=host_with("twm", "x-window-manager", "openbox", "xterm", "sh")
+    )
+    assert (openbox, option) == ("/usr/bin/openbox", "--startup")
+    assert beside.startswith("/usr/bin/xterm ")
+    shell, option, script = desktop_command(find=host_with("x-window-manager", "xterm", "sh"))
     assert (shell, option) == ("/usr/bin/sh", "-c")
-    assert script.startswith("/usr/bin/xterm ")
-    assert script.endswith(" & exec /usr/bin/openbox")
+    assert script.startswith("/usr/bin/x-window-manager & manager=$!;")
+    assert script.endswith(" & wait $manager")
     assert desktop_command(find=host_with("xterm", "sh"))[0] == "/usr/bin/xterm"
 
 

@@ -110,7 +110,7 @@ async def test_stopping_ends_the_processes(shown: Shown) -> None:
 
 def test_a_process_ends_with_its_agent(tmp_path: Path) -> None:
     grabber = subprocess.Popen(
-        [sys.executable, "-m", GRABBER, "0", "0"],
+        [sys.executable, "-m", GRABBER],
         stdin=subprocess.PIPE,
         cwd=tmp_path,
     )

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 
+import psutil
 import pytest
 
 from broker_stub.agent.backend import BackendError, Failure
@@ -53,11 +54,11 @@ async def test_closing_ends_programs_before_the_x_server_and_leaves_nothing(
     """Closing asks the programs of a session to end while their display is still there, those with a
     process session of their own included; then no process, socket, lock or folder is left."""
     said = settings.state_folder / "said"
-    script(
-        settings.init_folder / "work.sh",
-        # A program in a process session of its own, and one that saves its work when asked to end.
-        f"setsid sleep 600 &\ntrap 'echo saved > {said}; exit 0' TERM\nwhile :; do sleep 0.05; done",
-    )
+    deaf = script(settings.init_folder / "deaf.sh", "trap '' TERM\nsleep 602")
+    # Programs in a process session, and with an environment, of their own; one saves its work at the end.
+    beside = f"setsid sleep 600 &\nenv -i setsid {deaf} &\n"
+    work = f"trap 'echo saved > {said}; exit 0' TERM\nwhile :; do sleep 0.05; done"
+    script(settings.init_folder / "work.sh", beside + work)
     await backend.create(spec_of(init_file="work.sh"))
     session = session_of(settings)
     closing = asyncio.create_task(backend.close("s-1", False))
@@ -65,6 +66,7 @@ async def test_closing_ends_programs_before_the_x_server_and_leaves_nothing(
     assert session.x_server.is_alive or not session.init.is_alive
     await closing
     assert nothing_left(settings, "s-1", session.display)
+    assert not [one for one in psutil.process_iter(["cmdline"]) if one.info["cmdline"] == ["sleep", "602"]]
     assert await backend.list() == []
     with pytest.raises(BackendError) as refused:
         await backend.close("s-1", False)

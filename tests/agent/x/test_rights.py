@@ -1,12 +1,15 @@
 """What the processes of an X session may do, as the system itself tells it."""
 
+import asyncio
 import contextlib
 import os
 import pwd
+import signal
 import socket
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from broker_stub.agent import processes
@@ -28,6 +31,7 @@ from tests.agent.x_sessions import (
     script,
     session_of,
     spec_of,
+    until,
 )
 
 pytestmark = needs_xvfb
@@ -122,10 +126,25 @@ async def test_pictures_of_a_session_are_taken_as_its_owner(settings: XSettings,
     """What a session's X server sends is never read by a process with more rights than its owner has."""
     await backend.create(spec_of(owner=OTHER, init_file="stay.sh"))
     assert await backend.screenshot("s-1", 100, 100, "png")
-    (grabber,) = grabbers()
-    facts = facts_of(processes.Process(grabber.pid, 0))
+    server = session_of(settings).x_server
+    # A server that does not answer keeps whoever asks, long enough to be looked at.
+    os.kill(server.pid, signal.SIGSTOP)
+    taking = asyncio.create_task(backend.screenshot("s-1", 100, 100, "png"))
+    looking: list[psutil.Process] = []
+
+    def is_looking() -> bool:
+        looking[:] = [child for one in grabbers() for child in one.children()]
+        return bool(looking)
+
+    await until(is_looking)
+    (child,) = looking
+    await until(lambda: facts_of(processes.Process(child.pid, 0))["Uid"].split()[0] != "0")
+    facts = facts_of(processes.Process(child.pid, 0))
     assert facts["Uid"] == " ".join([str(pwd.getpwnam(OTHER).pw_uid)] * 4)
+    assert facts["Gid"] == " ".join([str(pwd.getpwnam(OTHER).pw_gid)] * 4)
     assert (facts["Groups"], int(facts["CapEff"], 16), int(facts["CapPrm"], 16)) == ("", 0, 0)
+    os.kill(server.pid, signal.SIGCONT)
+    assert await taking
 
 
 async def test_limits_of_the_host_are_passed_on(settings: XSettings) -> None:
