@@ -189,7 +189,7 @@ class Broker:
         settings = self._settings
         path = settings.files.working_path
         prepare_working_path(path)
-        stack.enter_context(only_broker_of(path))
+        stack.enter_context(only_broker_of(path, settings.files.database_file))
         client_socket = open_socket(settings.client.bind_host, settings.client.https_port)
         stack.callback(client_socket.close)
         agent_socket = open_socket(settings.agent.bind_host, settings.agent.https_port)
@@ -217,7 +217,7 @@ class Broker:
             self.gateway_url = local_url(gateway_socket)
             await self._serve(Listener.for_tls(gateway_front, self.tls.gateway, grace_s), gateway_socket)
 
-        self.store = await Store.open(path / "broker.db")
+        self.store = await Store.open(settings.files.database_file or path / "broker.db")
         stack.push_async_callback(self.store.close)
         self.registry = await self._restored()
         self.tokens = await restored_tokens(self.store, settings, self._now)

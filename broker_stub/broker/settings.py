@@ -14,6 +14,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, S
 SERVICE_PATH = Path("/var/lib/dcvsmbroker")
 SERVICE_LOG_PATH = Path("/var/log/dcv-session-manager-broker")
 
+SQLITE_URL = "jdbc:sqlite:"
+
 LIVE: dict[str, JsonValue] = {"live": True}
 """Marks a field that a running broker can change."""
 
@@ -55,11 +57,21 @@ def _image_format(value: Any) -> Any:
     return "jpeg" if _lower(value) == "jpg" else _lower(value)
 
 
+def _database_file(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    path = value.removeprefix(SQLITE_URL).partition("?")[0]
+    if not value.startswith(SQLITE_URL) or not path.startswith("/"):
+        raise ValueError(f"must be {SQLITE_URL}/PATH for persistence-db = sqlite")
+    return Path(path)
+
+
 Switch = Annotated[bool, BeforeValidator(_boolean)]
 Whole = Annotated[int, BeforeValidator(_integer)]
 Port = Annotated[int, BeforeValidator(_integer), Field(ge=0, le=65535)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_names)]
 Address = Annotated[str, BeforeValidator(_address)]
+DatabaseFile = Annotated[Path, BeforeValidator(_database_file)]
 LogLevel = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_lower)]
 ImageFormat = Annotated[Literal["png", "jpeg"], BeforeValidator(_image_format)]
 
@@ -81,6 +93,8 @@ class Files(Topic):
 
     working_path: Path = Field(default=SERVICE_PATH, alias="session-manager-working-path")
     """Folder for everything the broker writes; only the broker may read it."""
+    database_file: DatabaseFile | None = Field(default=None, alias="jdbc-connection-url")
+    """`jdbc:sqlite:/PATH` with `enable-persistence` puts the database elsewhere than in the working path."""
     allow_insecure_config: Switch = Field(default=False, alias="ext-allow-insecure-config")
     """Start although others may read or write the configuration file."""
 

@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from broker_stub.broker import properties
 from broker_stub.broker.settings import SERVICE_PATH, Settings
 from broker_stub.broker.settings_keys import (
+    DATABASE_URL,
     DELETED_HOURS,
     DELETED_SECONDS,
     DISCOVERY_ADDRESSES,
@@ -154,6 +155,7 @@ def _settings_of(given: Mapping[str, str]) -> tuple[Loaded | None, list[str]]:
     problems += _discovery_problems(values) + _persistence_problems(values) + _pair_problems(values)
     warnings += _deleted_kept(values)
     warnings += _paths(values)
+    warnings += _database(values)
     settings, invalid = _validated(values)
     problems += invalid
     if settings is None:
@@ -220,6 +222,20 @@ def _paths(values: dict[str, str]) -> list[str]:
     return warnings
 
 
+def _database(values: dict[str, str]) -> list[str]:
+    """Leave the address of a database aside where it is not used, and say what in it has no effect."""
+    is_used = values.get(ENABLE_PERSISTENCE, "").lower() == "true" and values.get(PERSISTENCE_DB) == "sqlite"
+    if not is_used:
+        values.pop(DATABASE_URL, None)
+        return []
+    without_effect: list[str] = [key for key in ("jdbc-user", "jdbc-password") if key in values]
+    options = values.get(DATABASE_URL, "").partition("?")[2]
+    names = [option.partition("=")[0] for option in options.split("&") if option]
+    # The file is made if it is missing, whether that is asked for or not.
+    without_effect += [f"{DATABASE_URL}: {name}" for name in names if name != "createDatabaseIfNotExist"]
+    return [f"{name} has no effect: the database is a file." for name in without_effect]
+
+
 def _persistence_problems(values: Mapping[str, str]) -> list[str]:
     enabled = values.get(ENABLE_PERSISTENCE, "false").lower()
     if enabled not in ("true", "false"):
@@ -228,8 +244,8 @@ def _persistence_problems(values: Mapping[str, str]) -> list[str]:
     if enabled == "false" or database == "sqlite":
         return []
     return [
-        f"{PERSISTENCE_DB} = {database!r}: this version keeps its data in SQLite in the working path; "
-        f"set {ENABLE_PERSISTENCE} = false, or {PERSISTENCE_DB} = sqlite."
+        f"{PERSISTENCE_DB} = {database!r}: this version keeps its data in SQLite, by itself in the working "
+        f"path; set {ENABLE_PERSISTENCE} = false, or {PERSISTENCE_DB} = sqlite."
     ]
 
 

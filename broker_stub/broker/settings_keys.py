@@ -20,6 +20,7 @@ UNREACHABLE_SESSIONS = "seconds-before-deleting-sessions-unreachable-server"
 DISCOVERY_ADDRESSES = "broker-to-broker-discovery-addresses"
 ENABLE_PERSISTENCE = "enable-persistence"
 PERSISTENCE_DB = "persistence-db"
+DATABASE_URL = "jdbc-connection-url"
 
 ONE_BROKER = "this version runs as a single broker; remove the key"
 """Why a second broker is refused."""
@@ -71,7 +72,7 @@ MAPPED = {
     DELETED_HOURS: f"the older form of {DELETED_SECONDS}",
     "metrics-fleet-name-dimension": "a label of the Prometheus metrics",
     DISCOVERY_ADDRESSES: "may name this host alone: this version runs as a single broker",
-    "jdbc-connection-url": "only read for a database that this version supports",
+    DATABASE_URL: "with enable-persistence and persistence-db = sqlite: jdbc:sqlite:/PATH",
 }
 """Keys whose intent is honoured with another mechanism, which is described here."""
 
@@ -81,7 +82,6 @@ _READ_WITHOUT_FIELD = {
     DELETED_HOURS,
     ENABLE_PERSISTENCE,
     PERSISTENCE_DB,
-    "jdbc-connection-url",
     "jdbc-user",
     "jdbc-password",
 }

@@ -34,22 +34,33 @@ def prepare_working_path(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def only_broker_of(path: Path) -> Iterator[None]:
-    """Hold the working folder for the length of the block.
+def only_broker_of(path: Path, database: Path | None = None) -> Iterator[None]:
+    """Hold the working folder, and a database that lies elsewhere, for the length of the block.
 
     Raises:
-        ListenError: another broker holds it.
-        SettingsError: it cannot be written.
+        ListenError: another broker holds one of them.
+        SettingsError: one cannot be written.
     """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_held(path / "broker.lock", f"the working path {path}"))
+        if database is not None:
+            stack.enter_context(
+                _held(database.with_name(f"{database.name}.lock"), f"the database {database}")
+            )
+        yield
+
+
+@contextlib.contextmanager
+def _held(lock: Path, what: str) -> Iterator[None]:
     try:
-        descriptor = os.open(path / "broker.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise SettingsError([f"The working path {path} cannot be written: {error.strerror}."]) from None
+        raise SettingsError([f"{what[0].upper()}{what[1:]} cannot be written: {error.strerror}."]) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise ListenError(f"Another broker is running with the working path {path}.") from None
+        raise ListenError(f"Another broker is running with {what}.") from None
     try:
         yield
     finally:

@@ -137,6 +137,26 @@ async def test_the_working_path_is_for_the_broker_alone(tmp_path: Path) -> None:
         prepare_working_path(tmp_path / "file")
 
 
+async def test_the_database_may_lie_elsewhere(tmp_path: Path) -> None:
+    settings = {
+        "enable_persistence": "true",
+        "persistence_db": "sqlite",
+        "jdbc_connection_url": f"jdbc:sqlite:{tmp_path / 'elsewhere.db'}",
+    }
+    for _ in range(2):
+        async with running_broker(tmp_path, None, **settings) as broker:
+            await broker.broker.tokens.register_client("again", allow_duplicate=True)
+            clients = len(broker.broker.tokens.clients.all())
+    assert clients == 4
+    async with running_broker(tmp_path, None, **settings):
+        (tmp_path / "other").mkdir()
+        with pytest.raises(ListenError, match="Another broker is running with the database"):
+            async with running_broker(tmp_path / "other", None, **settings):
+                pass
+    assert (tmp_path / "elsewhere.db").exists()
+    assert not (tmp_path / "broker" / "broker.db").exists()
+
+
 async def test_the_database_of_a_newer_broker_is_left_alone(tmp_path: Path) -> None:
     config = write_config(tmp_path)
     async with running_broker(tmp_path) as broker:

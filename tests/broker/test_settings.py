@@ -162,6 +162,38 @@ def test_logs_of_a_broker_with_its_own_working_path_lie_in_it() -> None:
     assert service == Path("/var/log/dcv-session-manager-broker")
 
 
+@pytest.mark.covers("B2")
+def test_the_database_may_be_a_file_of_ones_own() -> None:
+    """A JDBC address names a SQLite file; what a file has no use for warns; other databases are refused."""
+    values = {
+        "enable-persistence": "true",
+        "persistence-db": "sqlite",
+        "jdbc-connection-url": "jdbc:sqlite:/srv/data/broker.db?createDatabaseIfNotExist=true&cache=shared",
+        "jdbc-user": "broker",
+        "jdbc-password": "s3cr3t",
+    }
+    loaded = load_values(values)
+    assert loaded.settings.files.database_file == Path("/srv/data/broker.db")
+    said = [warning for warning in loaded.warnings if "the database is a file" in warning]
+    assert [warning.partition(" has")[0] for warning in said] == [
+        "jdbc-user",
+        "jdbc-password",
+        "jdbc-connection-url: cache",
+    ]
+    assert "s3cr3t" not in str(loaded.warnings)
+    wrong = problems(
+        enable_persistence="true", persistence_db="sqlite", jdbc_connection_url="jdbc:mysql://db/x"
+    )
+    assert "must be jdbc:sqlite:/PATH" in wrong[0]
+    unused = load_values(values | {"enable-persistence": "false", "jdbc-connection-url": "jdbc:mysql://db/x"})
+    assert unused.settings.files.database_file is None
+    for database in ("mysql", "dynamodb", ""):
+        (refused,) = problems(
+            enable_persistence="true", persistence_db=database, jdbc_connection_url="jdbc:x"
+        )
+        assert "sqlite" in refused
+
+
 def test_an_empty_value_is_not_set() -> None:
     assert load_values({"client-to-broker-connector-https-port": ""}).settings.client.https_port == 8443
 
