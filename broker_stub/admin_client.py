@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from broker_stub.broker.settings import Settings
 
+# A broker that is asked to look at an authorization server waits for that first.
+_ANSWER_WITHIN_S = 60.0
+
 CONFIG_VARIABLE = "DCVSM_BROKER_CONFIG"
 
 
@@ -89,8 +92,10 @@ def ask_broker(config: Path | None, method: str, path: str, asked: Any = None) -
     socket_file = socket_path(settings_for_administration(config).files.working_path)
     not_running = f"the broker is not running (no answer on {socket_file})"
     try:
-        with short_path(socket_file) as name, httpx.Client(transport=httpx.HTTPTransport(uds=name)) as client:
-            response = client.request(method, f"http://broker{path}", json=asked, headers=_names_itself())
+        with short_path(socket_file) as name:
+            transport = httpx.HTTPTransport(uds=name)
+            with httpx.Client(transport=transport, timeout=_ANSWER_WITHIN_S) as client:
+                response = client.request(method, f"http://broker{path}", json=asked, headers=_names_itself())
     except (FileNotFoundError, ListenError):
         fail(not_running, ExitCode.UNREACHABLE)
     except PermissionError:
@@ -99,6 +104,8 @@ def ask_broker(config: Path | None, method: str, path: str, asked: Any = None) -
         if isinstance(_cause(error), PermissionError):
             fail(f"you may not use {socket_file}; run as root or the service user", ExitCode.NOT_PERMITTED)
         fail(not_running, ExitCode.UNREACHABLE)
+    except httpx.TimeoutException:
+        fail(f"the broker does not answer on {socket_file}", ExitCode.UNREACHABLE)
     except httpx.HTTPError:
         fail(not_running, ExitCode.UNREACHABLE)
     if response.is_success:
