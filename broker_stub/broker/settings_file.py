@@ -94,16 +94,24 @@ def load_file(
         SettingsError: with all problems of the file.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
         mode = stat.S_IMODE(path.stat().st_mode)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+    except OSError as error:
         hint = ""
         if isinstance(error, FileNotFoundError) and path == DEFAULT_FILE:
             hint = " dcv-session-manager-broker install-files makes one, and --config names another."
-        raise SettingsError([f"The configuration file {path} cannot be read: {reason}.{hint}"]) from None
+        raise SettingsError(
+            [f"The configuration file {path} cannot be read: {error.strerror}.{hint}"]
+        ) from None
+    if b"\0" in content:
+        raise SettingsError([f"The configuration file {path} cannot be read: it is no text."])
+    text, is_utf8 = _decoded(content)
     pairs = properties.parse(text)
     values, warnings = _last_values(pairs)
+    if not is_utf8:
+        warnings.insert(
+            0, f"The configuration file {path} is not UTF-8; it is read as Latin-1, as Java does."
+        )
     loaded, problems = _settings_of(values)
     problems += check({key: value.strip() for key, value in values.items() if value.strip()})
     if mode & (stat.S_IRWXO | stat.S_IWGRP):
@@ -133,6 +141,14 @@ def load_values(values: Mapping[str, str]) -> Loaded:
     if problems or loaded is None:
         raise SettingsError(problems)
     return loaded
+
+
+def _decoded(content: bytes) -> tuple[str, bool]:
+    """The text of a file, and whether it is UTF-8; Java reads such files as Latin-1, which is any bytes."""
+    try:
+        return content.decode("utf-8"), True
+    except UnicodeDecodeError:
+        return content.decode("latin-1"), False
 
 
 def _last_values(pairs: Iterable[properties.Property]) -> tuple[dict[str, str], list[str]]:

@@ -212,9 +212,23 @@ def test_switching_authorization_off_is_said_loudly() -> None:
 def test_a_missing_or_unreadable_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         load_file(tmp_path / "nothing")
-    (tmp_path / "latin").write_bytes(b"a = \xe9")
-    with pytest.raises(SettingsError, match="UTF-8"):
-        load_file(tmp_path / "latin")
+    (tmp_path / "binary").write_bytes(b"\x30\x82\x00\x01")
+    with pytest.raises(SettingsError, match="it is no text"):
+        load_file(tmp_path / "binary")
+
+
+@pytest.mark.covers("B1")
+def test_a_file_in_the_encoding_of_java_loads(tmp_path: Path) -> None:
+    """A comment or value in Latin-1, which Java reads, does not keep a file from loading."""
+    path = write(tmp_path, "")
+    path.write_bytes("# geändert\nmetrics-fleet-name-dimension = köln\n".encode("latin-1"))
+    loaded = load_file(path)
+    assert loaded.settings.running.fleet_name == "köln"
+    assert any("read as Latin-1" in warning for warning in loaded.warnings)
+    path.write_bytes("metrics-fleet-name-dimension = köln\n".encode())
+    assert load_file(path).settings.running.fleet_name == "köln"
+    path.write_text("metrics-fleet-name-dimension = k\\u00f6ln\n")
+    assert load_file(path).settings.running.fleet_name == "köln"
 
 
 def test_every_setting_is_documented() -> None:
