@@ -10,13 +10,12 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 from dcvtui.api.text import visible
 from dcvtui.errors import ConfigError
 from dcvtui.nearest import did_you_mean
-from dcvtui.private_files import shown_path
+from dcvtui.origins import Origins, Setting, settings_of
 from dcvtui.profiles import Profile, ProfileFile, read_conf, read_profiles
 from dcvtui.trust import Trust, read_fingerprint
 
@@ -41,14 +40,6 @@ class Credentials:
     access_token: str | None = field(default=None, repr=False)
     token_url: str | None = None
     scope: str | None = None
-
-
-class Setting(NamedTuple):
-    """One value of the configuration, as it may be shown, and where it comes from."""
-
-    name: str
-    value: str
-    origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -396,6 +387,13 @@ def _finish(
             "secret; --trust-fingerprint SHA256:… checks it without a CA file.",
         )
     host, port = _origin_of(url)
+    origins = Origins(
+        choice.stored.origin if choice.stored else "",
+        choice.url_origin,
+        choice.origins,
+        trust_origin,
+        "--read-only" if options.read_only else "",
+    )
     return Connection(
         name=place.name or f"{host}:{port}",
         url=url,
@@ -408,7 +406,7 @@ def _finish(
         debug=place.debug,
         notes=notes,
         profile=place if choice.stored and choice.stored.is_profile else None,
-        settings=_settings(choice, options, url, trust, trust_origin),
+        settings=tuple(settings_of(url, place, choice.credentials, trust, origins)),
     )
 
 
@@ -430,56 +428,3 @@ def _trust(options: Options, environ: Mapping[str, str], place: Profile) -> tupl
     if place.ca_file is None and place.fingerprint:
         return Trust(fingerprint=read_fingerprint(place.fingerprint)), ""
     return Trust(ca_file=place.ca_file), ""
-
-
-_MASK = "•••"
-
-
-def _settings(
-    choice: _Choice, options: Options, url: str, trust: Trust, trust_origin: str
-) -> tuple[Setting, ...]:
-    """Every value that counts, as it may be shown, and where it comes from."""
-    place = choice.place
-    stored = choice.stored.origin if choice.stored else "default"
-    credentials = choice.credentials
-    found = [Setting("url", url, choice.url_origin)]
-    if choice.stored and choice.stored.is_profile:
-        found.insert(0, Setting("profile", place.name, stored))
-    if credentials is None:
-        found.append(Setting("no_token", "true", stored))
-    else:
-        for name, value in (
-            ("client_id", credentials.client_id),
-            ("client_secret", _MASK if credentials.client_secret else ""),
-            ("access_token", _MASK if credentials.access_token else ""),
-            ("token_url", credentials.token_url or ""),
-            ("scope", credentials.scope or ""),
-        ):
-            origin = "the keyring" if name == "client_secret" and place.secret_in_keyring else stored
-            found += [Setting(name, value, choice.origins.get(name, origin))] if value else []
-    found.append(
-        Setting(
-            "trust", _trust_in_words(trust), trust_origin or (stored if _says_trust(place) else "default")
-        )
-    )
-    origin = "--read-only" if options.read_only else stored if place.read_only else "default"
-    found.append(Setting("read_only", str(options.read_only or place.read_only).lower(), origin))
-    blank = Profile("")
-    for name in ("gateway", "address_tag", "output_format", "debug"):
-        value = getattr(place, name)
-        if value:
-            origin = "default" if value == getattr(blank, name) else stored
-            found.append(Setting(name, str(value).lower() if value is True else value, origin))
-    return tuple(found)
-
-
-def _says_trust(place: Profile) -> bool:
-    return bool(place.no_verify_ssl or place.ca_file or place.fingerprint)
-
-
-def _trust_in_words(trust: Trust) -> str:
-    if trust.fingerprint:
-        return trust.fingerprint
-    if not trust.is_verified:
-        return "any certificate (no-verify-ssl)"
-    return f"the CA in {shown_path(trust.ca_file)}" if trust.ca_file else "the CAs of the system"

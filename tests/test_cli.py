@@ -370,9 +370,12 @@ async def test_the_official_configuration_file_is_enough(
     assert broker.token_requests[0].headers["authorization"] == f"Basic {basic}"
 
 
-async def test_w14_no_token_or_secret_is_logged(
+@pytest.mark.covers("W14")
+async def test_no_token_or_secret_is_logged(
     broker: AwkwardBroker, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    """The command line logs no connection token, access token or secret, not even with --debug."""
+
     async def answer(_asked: Asked) -> bytes:
         return reply({"Session": SESSION, "ConnectionToken": "t.o.k"})
 

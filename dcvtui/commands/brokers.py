@@ -27,19 +27,9 @@ def login(given: Given, /, **asked: Any) -> int:
     """
     import os  # noqa: PLC0415  quick help
 
-    from dcvtui.config import Files  # noqa: PLC0415  as above
     from dcvtui.headless.brokers import Login, log_in  # noqa: PLC0415  as above
-    from dcvtui.trust import read_fingerprint  # noqa: PLC0415  as above
 
-    options = given.options
-    fingerprint = read_fingerprint(options.trust_fingerprint) if options.trust_fingerprint else None
-    profiles = Files.standard(os.environ).profiles
-    name = options.profile or os.environ.get("DCVTUI_PROFILE")
-    return log_in(
-        Login(
-            profiles, name, options.broker_url, ca_bundle=options.ca_bundle, fingerprint=fingerprint, **asked
-        )
-    )
+    return log_in(Login.asked(given.options, os.environ, **asked))
 
 
 @click.command(cls=Command)

@@ -48,17 +48,21 @@ def demo(no_ui: bool, servers: int, sessions: int | None, seed: int, still: bool
     options = local.DemoOptions(servers=servers, sessions=sessions, seed=seed, is_still=still)
     if no_ui:
         return local.run_without_console(options)
-    if not is_on_terminal():
-        raise ConfigError(
-            "The demo opens the console, which needs a terminal. Take --no-ui without one.", BAD_VALUE
-        )
-    need_a_screen()
+    _need_a_terminal()
     console = console_options(looks_like)
     try:
         with local.start_demo(options) as fleet:
             return _look_at(fleet, console)
     except local.DemoError as error:
         raise ProgramError(f"{error}.") from None
+
+
+def _need_a_terminal() -> None:
+    if not is_on_terminal():
+        raise ConfigError(
+            "The demo opens the console, which needs a terminal. Take --no-ui without one.", BAD_VALUE
+        )
+    need_a_screen()
 
 
 def _look_at(fleet: "Demo", options: "ConsoleOptions") -> int:

@@ -177,13 +177,9 @@ def reap(
     It waits until they are gone and returns 0 if there was nothing to do or all are gone, 3 if some
     failed, 5 if a dry run found some.
     """
-    from functools import partial  # noqa: PLC0415  as above
-
-    from dcvtui.headless.changes import DELETE, Bulk, run_bulk  # noqa: PLC0415  as above
-    from dcvtui.selection import to_reap  # noqa: PLC0415  as above
+    from dcvtui.headless.changes import DELETE, run_bulk  # noqa: PLC0415  as above
+    from dcvtui.headless.reaping import reaped  # noqa: PLC0415  as above
 
     connection = given.connection()
     manner = manner_of(given, connection, DELETE, dry_run=dry_run, wait=True, timeout=timeout)
-    select = partial(to_reap, include_connected=rules["include_connected"], force=rules["force"])
-    fields = given_fields(Force=rules["force"])
-    return run_bulk(connection, DELETE, Bulk(expression, fields, select, is_confirmed, True), manner)
+    return run_bulk(connection, DELETE, reaped(expression, is_confirmed=is_confirmed, **rules), manner)

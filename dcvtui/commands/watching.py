@@ -17,17 +17,12 @@ def watch(given: Given, what: str, expression: str) -> int:
     happens, and `lost` and `back` for the broker. Fields: time, kind, fields (that changed), and the object.
     """
     import asyncio  # noqa: PLC0415  quick help
-    import sys  # noqa: PLC0415  as above
 
     from dcvtui import list_output  # noqa: PLC0415  as above
     from dcvtui.headless import watching  # noqa: PLC0415  as above
 
-    def write(line: str) -> None:
-        sys.stdout.write(line)
-        sys.stdout.flush()
-
     if given.values.get("output") not in (None, "json"):
         raise click.BadParameter("Changes are lines of JSON and nothing else.", param_hint="--output")
     kind = list_output.SESSIONS if what == "sessions" else list_output.SERVERS
-    asyncio.run(watching.watch(given.connection(), kind, expression, write))
+    asyncio.run(watching.watch(given.connection(), kind, expression))
     return 0

@@ -4,13 +4,16 @@ import asyncio
 import os
 import stat
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from dcvtui import keyring_secrets
 from dcvtui.api.text import visible
 from dcvtui.broker_check import DEADLINE_S, BrokerCheck, BrokerEntry, Step, broker_url
+from dcvtui.config import Files, Options
 from dcvtui.errors import ConfigError, ProgramError
 from dcvtui.first_trust import fault_of
 from dcvtui.headless.first_use import show_former_trust
@@ -18,7 +21,7 @@ from dcvtui.headless.words import answer, ask, is_asking_possible, say, secret_a
 from dcvtui.nearest import did_you_mean
 from dcvtui.output import ExitCode, Format, exit_code_of, write_object, write_rows
 from dcvtui.profiles import Profile, ProfileFile, read_profiles, remove_profile, save_profile
-from dcvtui.trust import Trust
+from dcvtui.trust import Trust, read_fingerprint
 
 _HOW_TO_GIVE_IT = "Give the secret with --client-secret-file PATH, or '-' for standard input."
 
@@ -36,6 +39,23 @@ class Login:
     fingerprint: str | None = None
     is_default: bool = False
     in_file: bool = False
+
+    @classmethod
+    def asked(cls, options: Options, environ: Mapping[str, str], **asked: Any) -> "Login":
+        """What options and environment say.
+
+        Raises:
+            ConfigError: the fingerprint is none.
+        """
+        fingerprint = options.trust_fingerprint
+        return cls(
+            Files.standard(environ).profiles,
+            options.profile or environ.get("DCVTUI_PROFILE"),
+            options.broker_url,
+            ca_bundle=options.ca_bundle,
+            fingerprint=read_fingerprint(fingerprint) if fingerprint else None,
+            **asked,
+        )
 
 
 def log_in(login: Login) -> int:

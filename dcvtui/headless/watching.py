@@ -7,7 +7,9 @@ as by a console and a lost one is found again. Lines: `added`, `changed`,
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+import select
+import sys
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -26,7 +28,6 @@ async def watch(
     connection: Connection,
     kind: ListKind,
     expression: str,
-    write: Callable[[str], None],
     pace: Pace | None = None,
 ) -> None:
     """Write a line for all that is there, then for every change; does not return.
@@ -50,11 +51,27 @@ async def watch(
                     found = lines.of(coming.result(), poller.broker_now())
                     coming = asyncio.ensure_future(anext(updates))
                 else:
+                    _end_without_a_reader()
                     found = lines.look_again(poller.broker_now())
                 for line in found:
-                    write(json.dumps(line) + "\n")
+                    sys.stdout.write(json.dumps(line) + "\n")
+                sys.stdout.flush()
         finally:
             coming.cancel()
+
+
+def _end_without_a_reader() -> None:
+    """Notice that whoever read the lines has had enough, also while there is nothing to write.
+
+    Raises:
+        BrokenPipeError: so it is.
+    """
+    if not hasattr(select, "poll"):  # Windows: the next line notices it
+        return
+    look = select.poll()
+    look.register(sys.stdout.fileno(), 0)
+    if any(event & select.POLLERR for _, event in look.poll(0)):
+        raise BrokenPipeError
 
 
 class OneKind:

@@ -120,8 +120,8 @@ async def test_a_broker_that_is_not_there_at_the_start_ends_it(
 
 
 async def test_whoever_reads_enough_ends_it_silently(broker: AwkwardBroker, fleet: Fleet) -> None:
-    fleet.sessions = [session(number) for number in range(40)]
-    fleet.sessions[0]["Name"] = "x" * 200_000
+    # All that there is fits into the pipe, and nothing changes: only looking at the pipe tells.
+    fleet.sessions = [session(1), session(2)]
     line = f"{sys.executable} -m dcvtui watch sessions | head -n 1 | wc -l; echo ${{PIPESTATUS[0]}}"
     done = await asyncio.to_thread(
         subprocess.run, ["bash", "-c", line], capture_output=True, text=True, timeout=100
