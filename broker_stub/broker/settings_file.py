@@ -146,7 +146,7 @@ def load_values(values: Mapping[str, str]) -> Loaded:
 def _decoded(content: bytes) -> tuple[str, bool]:
     """The text of a file, and whether it is UTF-8; Java reads such files as Latin-1, which is any bytes."""
     try:
-        return content.decode("utf-8"), True
+        return content.decode("utf-8-sig"), True
     except UnicodeDecodeError:
         return content.decode("latin-1"), False
 

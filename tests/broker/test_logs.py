@@ -1,5 +1,6 @@
 """The broker's log files: where lines go, in which form, who may read them, what never stands in them."""
 
+import contextlib
 import io
 import json
 import logging
@@ -144,3 +145,19 @@ def test_files_are_private_and_set_aside_by_size_and_day(tmp_path: Path) -> None
     file.handle(record)
     file.close()
     assert (tmp_path / "log" / "x.log").read_text() == "b\n"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a disk without room")
+def test_a_full_disk_is_said_once_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.log"
+    path.symlink_to("/dev/full")
+    file = LogFile(path, period=DAILY, max_bytes=1, kept=2)
+    for _ in range(3):
+        file.handle(logging.makeLogRecord({"msg": "a"}))
+    said = capsys.readouterr().err
+    with contextlib.suppress(OSError):  # what is still in its buffer has no room either
+        file.close()
+    assert list(tmp_path.iterdir()) == [path], "a device is not set aside"
+    assert said == f"The log file {path} cannot be written: [Errno 28] No space left on device\n"
