@@ -4,7 +4,7 @@ Relative times stand beside the absolute ones. Pure; the screen decides where it
 shows them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,7 +14,9 @@ from dcvtui.attention import AttentionItem, Since
 from dcvtui.columns import Sign, absolute, age, duration, size
 from dcvtui.fields import max_virtual_sessions, server_state, state_sign, system_name
 from dcvtui.fleet import ServerRecord, SessionRecord
+from dcvtui.history import Course, range_text
 from dcvtui.known_brokers import BrokerRow
+from dcvtui.meters import share
 
 
 @dataclass(slots=True, frozen=True)
@@ -25,9 +27,16 @@ class Detail:
     text: str = ""
     sign: Sign | None = None
     is_heading: bool = False
+    meter: float | None = None
+    """A share, drawn as a bar before the text."""
+    course: tuple[float | None, ...] = ()
+    """Values minute by minute, drawn as small columns before the text; the newest is never cut off."""
+    top: float = 0
+    """The value of a full column."""
 
 
-def _heading(text: str, sign: Sign | None = None) -> Detail:
+def heading(text: str, sign: Sign | None = None) -> Detail:
+    """The name of what follows."""
     return Detail(visible(text), sign=sign, is_heading=True)
 
 
@@ -56,7 +65,7 @@ def session_details(
     state = f"{session.state} {session.substate}".strip()
     lasted = f", {since_text(since, now)}" if since else ""
     lines = [
-        _heading(session.name or session.id),
+        heading(session.name or session.id),
         Detail("state", visible(state + lasted), state_sign(session.state)),
         *_lines(
             ("reason", session.state_reason),
@@ -73,7 +82,7 @@ def session_details(
     if server is not None:
         lines += [Detail(""), *_server_summary(server)]
     elif session.server_id:
-        lines += [Detail(""), _heading(session.server_name), *_lines(("server id", session.server_id))]
+        lines += [Detail(""), heading(session.server_name), *_lines(("server id", session.server_id))]
     return lines
 
 
@@ -84,14 +93,44 @@ def _clients(session: SessionRecord) -> str:
 
 def _server_summary(server: ServerRecord) -> Iterator[Detail]:
     state = server_state(server)
-    yield _heading(server.name)
+    yield heading(server.name)
     yield Detail("state", visible(state), state_sign(state))
-    yield from _lines(
-        ("sessions", server.sessions),
-        ("load", _load(server)),
-        ("memory", _memory(server.memory_used, server.memory_total)),
-        ("address", _address(server)),
-    )
+    yield from _lines(("sessions", server.sessions))
+    yield from _loads(server, Course())
+    yield from _lines(("address", _address(server)))
+
+
+def _metered(label: str, text: str, part: float | None) -> Iterator[Detail]:
+    if text:
+        yield Detail(label, text, meter=part)
+
+
+def _loads(server: ServerRecord, course: Course) -> Iterator[Detail]:
+    yield from _metered("load", _load(server), share(server.load_1, server.cpus))
+    yield from course_detail(course.loads, float(server.cpus or 1), digits=2)
+    memory = share(server.memory_used, server.memory_total)
+    yield from _metered("memory", _memory(server.memory_used, server.memory_total), memory)
+
+
+def _virtual(server: ServerRecord, course: Course) -> Iterator[Detail]:
+    limit = max_virtual_sessions(server)
+    text = f"{server.virtual_sessions}{f' of {limit}' if limit is not None else ''}"
+    yield from _metered("virtual", text, share(server.virtual_sessions, limit))
+    yield from course_detail(course.sessions, float(limit or 1))
+
+
+def course_detail(values: Sequence[float | None], top: float, digits: int = 0) -> Iterator[Detail]:
+    """What this console has seen of a number, minute by minute; nothing before there is a course to see.
+
+    Args:
+        values: one for each minute.
+        top: the value of a full column, unless there was a larger one.
+        digits: how exactly the numbers are told.
+    """
+    known = [value for value in values if value is not None]
+    if len(values) > 1 and known:
+        text = f"{range_text(known, digits)} in {len(values)} min"
+        yield Detail("", text, course=tuple(values), top=max(top, *known))
 
 
 def _load(server: ServerRecord) -> str:
@@ -104,29 +143,31 @@ def _load(server: ServerRecord) -> str:
 def _memory(used: int | None, total: int | None) -> str:
     if not total:
         return ""
-    return f"{size(used)} of {size(total)}" if used is not None else size(total)
+    # One unit for both: a narrow pane has room for a bar beside them.
+    return f"{size(used).partition(' ')[0]} of {size(total)}" if used is not None else size(total)
 
 
 def _address(server: ServerRecord) -> str:
     return f"{server.ip}:{server.port}" if server.ip and server.port else server.ip
 
 
-def server_details(server: ServerRecord, since: Since | None, now: datetime) -> list[Detail]:
-    """A server with everything the API tells."""
+def server_details(
+    server: ServerRecord, since: Since | None, now: datetime, course: Course | None = None
+) -> list[Detail]:
+    """A server with everything the API tells, and what was seen of it in the last hour."""
     state = server_state(server)
     lasted = f", {since_text(since, now)}" if since else ""
-    limit = max_virtual_sessions(server)
+    seen = course or Course()
     lines = [
-        _heading(server.name),
+        heading(server.name),
         Detail("state", visible(state + lasted), state_sign(state)),
-        *_lines(
-            ("console", server.console_sessions),
-            ("virtual", f"{server.virtual_sessions}{f' of {limit}' if limit is not None else ''}"),
-            ("load", _load(server)),
-            ("memory", _memory(server.memory_used, server.memory_total)),
-            ("swap", _memory(server.swap_used, server.swap_total)),
-            ("users", ", ".join(server.users)),
+        *_lines(("console", server.console_sessions)),
+        *_virtual(server, seen),
+        *_loads(server, seen),
+        *_metered(
+            "swap", _memory(server.swap_used, server.swap_total), share(server.swap_used, server.swap_total)
         ),
+        *_lines(("users", ", ".join(server.users))),
         Detail(""),
         *_lines(
             ("system", system_name(server)),
@@ -152,7 +193,7 @@ def server_details(server: ServerRecord, since: Since | None, now: datetime) -> 
     if server.tags:
         # The administrator's own first; the agent's reserved ones say what stands above already.
         tags = sorted(server.tags, key=lambda tag: tag[0].startswith("dcv:"))
-        lines += [Detail(""), _heading("tags"), *_lines(*tags)]
+        lines += [Detail(""), heading("tags"), *_lines(*tags)]
     return lines
 
 
@@ -168,7 +209,7 @@ def _endpoint(address: str, port: int | None, protocol: str, path: str) -> str:
 def attention_details(item: AttentionItem, now: datetime) -> list[Detail]:
     """An item that needs a person where nothing more is known, such as the broker itself."""
     lines = _lines(("state", item.state), ("reason", item.reason), ("since", since_text(item.since, now)))
-    return [_heading(item.name), *lines]
+    return [heading(item.name), *lines]
 
 
 def broker_details(row: BrokerRow) -> list[Detail]:
@@ -177,7 +218,7 @@ def broker_details(row: BrokerRow) -> list[Detail]:
     counts = row.counts
     sessions = ", ".join(f"{count:,} {state.lower()}" for state, count in counts.sessions.items())
     return [
-        _heading(row.name),
+        heading(row.name),
         *_lines(
             ("state", row.state),
             ("why", row.why),
@@ -196,7 +237,7 @@ def broker_details(row: BrokerRow) -> list[Detail]:
 def activity_details(entry: ActivityEntry) -> list[Detail]:
     """One entry of the activity list, nothing cut."""
     return [
-        _heading(entry.name),
+        heading(entry.name),
         *_lines(
             ("time", absolute(entry.time)),
             ("what", entry.what),

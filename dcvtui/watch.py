@@ -14,6 +14,7 @@ from dcvtui.activity import ActivityEntry, ActivityLog
 from dcvtui.api.states import Availability, SessionState
 from dcvtui.attention import AttentionItem, FirstSeen, Limits, Since, Trouble, attention
 from dcvtui.fleet import Changes, Difference, Key, RecordT, ServerRecord, Snapshot
+from dcvtui.history import History
 from dcvtui.polling import Link, LinkState, Update
 
 _WORST_FIRST = (LinkState.STALE, LinkState.CONNECTING, LinkState.POLLING, LinkState.LIVE)
@@ -38,6 +39,7 @@ class Watch:
     Attributes:
         snapshot: all that is known; keys begin with the profile of the broker.
         links: how fresh it is, by profile.
+        history: the last hour of servers, by their keys, and of fleets, by `(profile,)`.
     """
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -47,6 +49,7 @@ class Watch:
         self.counts_by_profile: dict[str, Counts] = {}
         self.items: Mapping[Key, AttentionItem] = {}
         self.activity = ActivityLog()
+        self.history = History()
         self.draining: set[Key] = set()
         """Servers closed from here on purpose."""
         self._first_seen = FirstSeen()
@@ -94,6 +97,7 @@ class Watch:
     def forget(self, profile: str, now: datetime) -> Difference:
         """A broker is not looked at any more; what leaves the snapshot with it."""
         self.links.pop(profile, None)
+        self.history.forget(profile)
         self._complete.discard(profile)
         servers = tuple(one for one in self.snapshot.servers.values() if one.profile == profile)
         sessions = tuple(one for one in self.snapshot.sessions.values() if one.profile == profile)
@@ -112,12 +116,22 @@ class Watch:
         if update.difference:
             before = self.counts_by_profile.get(update.profile, Counts())
             self.counts_by_profile[update.profile] = _counted(before, update.difference)
+        self._note_course(update, now)
         self._apply(update.difference, whole, now, first_load=not is_known)
         if is_known:
             self.activity.note_difference(update.difference, now)
         # The page that completes the first load is still part of it.
         if update.is_complete:
             self._complete.add(update.profile)
+
+    def _note_course(self, update: Update, now: datetime) -> None:
+        profile, link = update.profile, update.link
+        if link.state is LinkState.STALE and link.last_good is not None:
+            self.history.note_blind(profile, link.last_good, now)
+        self.history.note_servers(update.difference.servers, now)
+        # While the first pages come, the number of sessions says nothing of the fleet.
+        if update.is_complete and (counts := self.counts_by_profile.get(profile)) is not None:
+            self.history.note((profile,), None, sum(counts.sessions.values()), now)
 
     def _apply(self, difference: Difference, whole: Snapshot, now: datetime, *, first_load: bool) -> None:
         self.snapshot = whole

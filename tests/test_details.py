@@ -15,6 +15,7 @@ from dcvtui.details import (
     since_text,
 )
 from dcvtui.fleet import Endpoint, ServerRecord, SessionRecord
+from dcvtui.history import Course
 
 NOW = datetime(2026, 3, 30, 12, tzinfo=UTC)
 
@@ -73,10 +74,27 @@ def test_a_server_tells_everything_and_nothing_it_does_not_know() -> None:
     found = texts(server_details(host, None, NOW))
     assert found["state"] == "SERVER_FULL"
     assert found["virtual"] == "4 of 6"
-    assert found["memory"] == "16.0 GiB of 64.0 GiB"
+    assert found["memory"] == "16.0 of 64.0 GiB"
     assert found["system"] == "Debian 12"
     assert found["rack"] == "7"
     assert "region" not in found
+
+
+def test_shares_come_as_bars_and_the_last_hour_as_a_course() -> None:
+    host = server(load_1=4.0, cpus=8, virtual_sessions=3, memory_used=1 << 30, memory_total=4 << 30)
+    found = server_details(host, None, NOW, Course((0.5, None, 4.0), (2, None, 3)))
+    meters = {detail.label: detail.meter for detail in found if detail.meter is not None}
+    assert meters == {"load": 0.5, "memory": 0.25}
+    courses = {detail.text: (detail.course, detail.top) for detail in found if detail.course}
+    assert courses == {
+        "2 to 3 in 3 min": ((2, None, 3), 3),
+        "0.50 to 4.00 in 3 min": ((0.5, None, 4.0), 8),
+    }
+
+
+def test_one_minute_is_no_course() -> None:
+    found = server_details(server(load_1=4.0, cpus=8), None, NOW, Course((4.0,), (3,)))
+    assert not any(detail.course for detail in found)
 
 
 def test_nothing_from_elsewhere_steers_the_terminal() -> None:

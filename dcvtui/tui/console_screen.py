@@ -119,7 +119,8 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self._place = 0
         self._filter_before = ""
         self._shown_items: dict[str, dict[Key, Any]] = {"attention": {}, "activity": {}, "profiles": {}}
-        self._details_of: Any = None
+        self._follow: Callable[[], list[Detail]] = list
+        """What the page of details on the whole screen shows now."""
         self.stop_work: Callable[[], bool] = lambda: False
         """Stops what is being sent to the broker; False if nothing is. The application sets it."""
 
@@ -239,8 +240,8 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
     def _follow_details(self) -> None:
         stack = self.app.screen_stack  # empty at the end, when an update may still be on its way
         screen = stack[-1] if stack else None
-        if isinstance(screen, DetailsScreen) and self._details_of is not None:
-            screen.show(self._details(self._details_of))
+        if isinstance(screen, DetailsScreen):
+            screen.show(self._follow())
 
     def _details(self, record: Any) -> list[Detail]:
         definition = self.current.definition
@@ -295,8 +296,15 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
 
     def show_details(self, record: Any) -> None:
         """Show the details of a row of the present list on the whole screen."""
-        self._details_of = record
-        self.app.push_screen(DetailsScreen(self._details(record), ascii_only=self._ascii_only))
+        self._show_page(lambda: self._details(record))
+
+    def action_open_overview(self) -> None:
+        """Show the whole fleet on one page, a fleet after the other where there are several."""
+        self._show_page(lambda: overviews(self._watch, self._connections(), self._now()))
+
+    def _show_page(self, follow: Callable[[], list[Detail]]) -> None:
+        self._follow = follow
+        self.app.push_screen(DetailsScreen(follow(), ascii_only=self._ascii_only))
 
     @on(FleetList.Later)
     def say_later(self, message: FleetList.Later) -> None:
@@ -537,6 +545,20 @@ def banner_text(links: Mapping[str, Link]) -> str:
     others = f" So {'is' if len(stale) == 2 else 'are'} {', '.join([*stale][1:])}." if len(stale) > 1 else ""
     next_try = f" Next try {link.next_try.astimezone():%H:%M:%S}, r tries now." if link.next_try else ""
     return f"{since}{link.why}{others}{next_try}"
+
+
+def overviews(watch: Watch, connections: Sequence[Connection], now: datetime) -> list[Detail]:
+    """The fleets that are looked at, each on its own."""
+    from dcvtui.overview import overview  # noqa: PLC0415  not needed before the first rows
+
+    lines: list[Detail] = []
+    for name in (connection.name for connection in connections):
+        counts = watch.counts_by_profile.get(name)
+        course = watch.history.course((name,), now)
+        sessions = counts.sessions if counts else {}
+        lines += [Detail("")] if lines else []
+        lines += overview(name, watch.of_profile(name), sessions, course, now)
+    return lines
 
 
 def quoted(value: str) -> str:

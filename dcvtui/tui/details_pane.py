@@ -20,10 +20,13 @@ from textual.strip import Strip
 
 from dcvtui.columns import Sign
 from dcvtui.details import Detail
+from dcvtui.meters import bar, columns
 from dcvtui.tui.panel import KeyLine, Words
 from dcvtui.tui.row_paint import SIGN_STYLES
 
 _LABEL = 11
+_LEAST_DRAWN, _MOST_DRAWN = 8, 30
+"""Cells of a bar or a course of small columns: a third of what there is for text, within these."""
 
 Run = tuple[str, str]
 """Text and the last word of the component class that styles it; "" for none."""
@@ -35,6 +38,7 @@ class DetailsPane(ScrollView, can_focus=True, inherit_bindings=False):
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         "details-pane--heading",
         "details-pane--label",
+        "details-pane--drawn",
         "details-pane--good",
         "details-pane--busy",
         "details-pane--bad",
@@ -45,6 +49,7 @@ class DetailsPane(ScrollView, can_focus=True, inherit_bindings=False):
     |---|---|
     | `details-pane--heading` | the name of the item |
     | `details-pane--label` | labels |
+    | `details-pane--drawn` | bars and courses |
     | `details-pane--good`, `--busy`, `--bad`, `--muted` | signs of states |
     """
 
@@ -53,6 +58,7 @@ class DetailsPane(ScrollView, can_focus=True, inherit_bindings=False):
         overflow: hidden;
         & > .details-pane--heading { text-style: bold; }
         & > .details-pane--label { color: $text-muted; }
+        & > .details-pane--drawn { color: $text-accent; }
         & > .details-pane--good { color: $text-success; }
         & > .details-pane--busy { color: $text-accent; }
         & > .details-pane--bad { color: $text-error; text-style: bold; }
@@ -111,14 +117,30 @@ class DetailsPane(ScrollView, can_focus=True, inherit_bindings=False):
         if detail.is_heading:
             return [[*sign, (detail.label, "heading")]]
         width = max(8, self.size.width - _LABEL - (2 if sign else 0))
+        drawn = self._drawn(detail, width)
         texts = textwrap.wrap(detail.text, width, break_on_hyphens=False) or [""]
         label = f"{detail.label:<{_LABEL - 1}} " if len(detail.label) < _LABEL else detail.label + " "
         if len(label) > _LABEL:
             # A long label, such as the key of a tag, is not cut for its column's sake.
             long = textwrap.wrap(f"{detail.label} {detail.text}", max(8, self.size.width))
             return [[(text, "")] for text in long]
-        first = [(label, "label"), *sign, (texts[0], "")]
-        return [first, *([(" " * (_LABEL + (2 if sign else 0)), ""), (text, "")] for text in texts[1:])]
+        indent = (" " * (_LABEL + (2 if sign else 0)), "")
+        start: list[Run] = [(label, "label"), *sign]
+        if drawn and len(drawn) + 1 + len(texts[0]) <= width and len(texts) == 1:
+            return [[*start, (drawn, "drawn"), (f" {texts[0]}", "")]]
+        if drawn:
+            return [[*start, (drawn, "drawn")], *([indent, (text, "")] for text in texts)]
+        return [[*start, (texts[0], "")], *([indent, (text, "")] for text in texts[1:])]
+
+    def _drawn(self, detail: Detail, width: int) -> str:
+        """The bar or the course of a line; "" for most."""
+        cells = max(_LEAST_DRAWN, min(_MOST_DRAWN, width // 3))
+        if detail.meter is not None:
+            return bar(detail.meter, cells, ascii_only=self._ascii_only)
+        if detail.course:
+            shown = detail.course[-min(2 * cells, width) :]
+            return columns(shown, detail.top, ascii_only=self._ascii_only)
+        return ""
 
     def _sign(self, sign: Sign | None) -> list[Run]:
         return [(sign.character(ascii_only=self._ascii_only) + " ", SIGN_STYLES[sign])] if sign else []
@@ -153,7 +175,7 @@ class DetailsScreen(ModalScreen[None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,d", "close", "close", id="any.close-top", key_display="esc"),
+        Binding("escape,q,d,0", "close", "close", id="any.close-top", key_display="esc"),
     ]
 
     def __init__(self, details: Sequence[Detail], *, ascii_only: bool = False) -> None:

@@ -47,6 +47,7 @@ _ANY = (
     KeyRow("any.open-wall", "4", "open_view('wall')", "wall", "Screenshots of many sessions"),
     KeyRow("any.open-activity", "5", "open_view('activity')", "activity", "What was done and what changed"),
     KeyRow("any.open-profiles", "6", "open_view('profiles')", "profiles", "The brokers you know"),
+    KeyRow("any.open-overview", "0", "open_overview", "overview", "The whole fleet: states, capacity, load"),
     KeyRow("any.open-command", "colon", "open_command", "command", "Type a command"),
     KeyRow("any.open-help", "question_mark", "open_help", "help", "The keys that work here"),
     KeyRow("any.open-palette", "ctrl+p", "app.open_palette", "palette", "Search all actions"),

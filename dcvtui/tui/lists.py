@@ -80,6 +80,10 @@ class SessionsList(FleetList):
             self.post_message(self.Act("show-server", [session]))
 
 
+def _server_details(server: ServerRecord, watch: Watch, now: datetime) -> list[Detail]:
+    return server_details(server, watch.since(server.key), now, watch.history.course(server.key, now))
+
+
 class ServersList(FleetList):
     """All servers."""
 
@@ -90,7 +94,7 @@ class ServersList(FleetList):
         title="Servers",
         columns=SERVER_COLUMNS,
         nothing="No servers: no agent has registered with this broker.",
-        details=lambda server, watch, now: server_details(server, watch.since(server.key), now),
+        details=_server_details,
         wire=lambda server, _watch: server_wire(server),
         tags=lambda _watch: lambda server: server.tags,
         is_trouble=lambda server: server.availability != Availability.AVAILABLE,
@@ -110,7 +114,7 @@ def _attention_details(item: AttentionItem, watch: Watch, now: datetime) -> list
     if isinstance(subject, SessionRecord):
         return _session_details(subject, watch, now)
     if isinstance(subject, ServerRecord):
-        return server_details(subject, watch.since(subject.key), now)
+        return _server_details(subject, watch, now)
     return attention_details(item, now)
 
 
