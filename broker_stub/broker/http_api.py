@@ -203,9 +203,11 @@ class HttpApi:
         if self._rules.trusts_forwarded_for:
             for part in request.headers.get("x-forwarded-for", "").split(","):
                 try:
-                    return str(ip_address(part.strip()))
+                    address = str(ip_address(part.strip()))
                 except ValueError:
                     continue
+                audit.note(forwarded=address)  # the address of the call itself is a load balancer's
+                return address
         client = request.scope.get("client")
         return str(client[0]) if client else ""
 

@@ -69,6 +69,20 @@ async def test_every_changing_call_leaves_one_line(tmp_path: Path, caplog: pytes
     assert PERMISSIONS not in str(lines)
 
 
+async def test_behind_a_load_balancer_the_trail_names_both_addresses(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "broker_stub.audit")
+    headers = {"X-Forwarded-For": "unknown, 198.51.100.7, 10.0.0.1"}
+    for is_believed in ("true", "false"):
+        caplog.clear()
+        async with running_broker(tmp_path, enable_throttling_forwarded_for_header=is_believed) as broker:
+            await broker.client.post("/createSessions", json=[VIRTUAL], headers=headers)
+        (line,) = audited(caplog)
+        assert line["address"] == "127.0.0.1"
+        assert line.get("forwarded") == ("198.51.100.7" if is_believed == "true" else None)
+
+
 @pytest.mark.covers("B45")
 async def test_an_agent_is_named_when_it_registers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The registration of an agent and its token leave a line each, with its client id."""
