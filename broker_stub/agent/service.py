@@ -75,7 +75,9 @@ class Agent:
         self._access = access
         self._backend = backend
         self._watch = Watch(backend, facts, tags, limits or Limits(), endpoints)
-        self._execution = Execution(backend, self._watch, journal or Journal(), now)
+        # An empty journal is a journal, and false.
+        kept = Journal() if journal is None else journal
+        self._execution = Execution(backend, self._watch, kept, now)
         self._execution.deliver = self._send_result
         self._pace = pace or Pace()
         self._chance = chance

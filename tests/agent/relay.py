@@ -25,6 +25,7 @@ class Relay:
 
     Attributes:
         loses: Told each message's name; true drops the message.
+        is_split: No new channel gets through; `cut` breaks those that are open.
         passed: Names of what went through, in both directions.
     """
 
@@ -32,6 +33,7 @@ class Relay:
         self._broker = broker
         self._open: list[tuple[ServerConnection, ClientConnection]] = []
         self.loses: Loses = lambda _: False
+        self.is_split = False
         self.passed: list[str] = []
 
     def cut(self) -> None:
@@ -41,6 +43,9 @@ class Relay:
             outer.transport.abort()
 
     async def carry(self, inner: ServerConnection) -> None:
+        if self.is_split:
+            inner.transport.abort()
+            return
         token = (inner.request.headers if inner.request else {}).get("Authorization", "")
         async with connect(
             self._broker.agent_url.replace("https", "wss") + CHANNEL_PATH,

@@ -148,6 +148,26 @@ async def test_folders_of_start_files_follow_a_reload(
     assert str(folder / "desk.sh") in arguments
 
 
+@pytest.mark.covers("G32")
+async def test_an_agents_program_killed_during_a_creation_makes_one_session(
+    broker: RunningBroker, dcv: FakeDcv, conf: Path, tmp_path: Path
+) -> None:
+    """The agent's process is killed while `dcv` works on a creation: its promise is in the journal's file,
+    and after its restart there is one session, which is READY."""
+    journal = tmp_path / "state" / "journal.jsonl"
+    async with running(conf) as process:
+        await until_server(broker, Availability="AVAILABLE")
+        dcv.go_wrong("create-session", delay_s=1.0)
+        (session_id,) = await create(broker, Owner=ME)
+        await until(lambda: dcv.calls_of("create-session"))
+        assert "createSession" in await asyncio.to_thread(journal.read_text)
+        process.kill()
+        await process.wait()
+    async with running(conf):
+        await until_session(broker, session_id, "READY")
+    assert list(dcv.sessions) == [session_id]
+
+
 def test_the_command_makes_a_dcv_host_unless_told_otherwise(tmp_path: Path, dcv: FakeDcv) -> None:
     for backend, program, is_one in (
         ("type = 'auto'", dcv.program, True),
