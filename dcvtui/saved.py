@@ -13,11 +13,11 @@ from typing import Any, Final
 
 from dcvtui.private_files import replace_private
 
-_TABLES: Final = ("columns", "filters", "templates")
+_TABLES: Final = ("columns", "filters", "templates", "defaults")
 
 
 class Saved:
-    """Columns and filters by view, templates by name.
+    """Columns and filters by view, templates by name, defaults of forms by profile.
 
     Args:
         path: the file; None keeps nothing beyond the end of the program.
@@ -65,6 +65,15 @@ class Saved:
     def set_template(self, name: str, form: Mapping[str, Any] | None) -> None:
         """Save what a form holds by name, or forget it."""
         self._set("templates", name, None if form is None else dict(form))
+
+    def default(self, profile: str) -> Mapping[str, Any]:
+        """What the form of a profile held when it was sent last; empty at first."""
+        found = self._tables["defaults"].get(profile)
+        return found if isinstance(found, dict) else {}
+
+    def set_default(self, profile: str, form: Mapping[str, Any]) -> None:
+        """Remember what the form of a profile held."""
+        self._set("defaults", profile, dict(form))
 
     # ------------------------------------------------------------------ the file
 

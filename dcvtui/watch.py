@@ -30,6 +30,23 @@ class Counts:
     """Sessions by state, DELETED ones left out."""
 
 
+@dataclass(slots=True, frozen=True)
+class DrainProgress:
+    """How far draining is: servers without a session, all of them, and sessions that are left."""
+
+    empty: int
+    servers: int
+    sessions: int
+
+    @property
+    def sentence(self) -> str:
+        """In words."""
+        if self.empty == self.servers:
+            return f"drained: {self.servers:,} of {self.servers:,} empty"
+        left = "1 session" if self.sessions == 1 else f"{self.sessions:,} sessions"
+        return f"drain: {self.empty:,} of {self.servers:,} empty, {left} left"
+
+
 class Watch:
     """The fleet of one or several brokers, looked at for a while.
 
@@ -150,6 +167,17 @@ class Watch:
         """Since when a server or session is in its present unusual state."""
         kept = self._first_seen.sessions.get(key) or self._first_seen.servers.get(key)
         return kept[1] if kept else None
+
+    def drain_progress(self) -> DrainProgress | None:
+        """How far the servers are that are being drained from here; None if none are."""
+        servers = [self.snapshot.servers[key] for key in self.draining if key in self.snapshot.servers]
+        if not servers:
+            return None
+        return DrainProgress(
+            empty=sum(not server.sessions for server in servers),
+            servers=len(servers),
+            sessions=sum(server.sessions for server in servers),
+        )
 
     def entries(self) -> Mapping[Key, ActivityEntry]:
         """What was done and what happened."""

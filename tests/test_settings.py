@@ -75,7 +75,7 @@ def test_what_is_saved_outlives_the_console_and_is_private(tmp_path: Path) -> No
     again.set_filter("sessions", "mine", None)
     again.set_columns("sessions", [])
     again.set_template("class", None)
-    assert json.loads(path.read_text()) == {"columns": {}, "filters": {}, "templates": {}}
+    assert json.loads(path.read_text()) == {"columns": {}, "filters": {}, "templates": {}, "defaults": {}}
 
 
 @pytest.mark.parametrize("data", [b"", b"[]", b"{", b'{"columns": 7}', b'{"filters": {"a": 1}}', b"\xff"])

@@ -45,7 +45,7 @@ from dcvtui.tui.ordered_keys import OrderedKeysApp
 from dcvtui.tui.palette import ActionPalette, ReadingActions, ViewActions
 from dcvtui.tui.size_screen import SizeScreen, is_too_small
 from dcvtui.tui.themes import DARK, LIGHT
-from dcvtui.watch import Watch
+from dcvtui.watch import DrainProgress, Watch
 
 if TYPE_CHECKING:
     from textual.driver import Driver
@@ -157,6 +157,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         self._console.stop_work = self._brokers.stop_work
         self._has_chosen_view = False
         self._is_ready_to_act = False
+        self._drained: DrainProgress | None = None
         self._interrupted_at = 0.0
         self._has_mouse = True
         self._undoable: deque[tuple[str, Callable[[], object]]] = deque(maxlen=50)
@@ -223,8 +224,12 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
     def _take(self, update: Update) -> None:
         was_complete = self._watch.is_complete
+        link_before = self._watch.links.get(update.profile)
         self._watch.take(update, self.broker_now())
         self._console.take(update.difference)
+        self._tell_drain()
+        if update.difference.servers or link_before is None or update.link.state is not link_before.state:
+            self._tell_form(update.profile)
         if len(update.difference.servers.added) + len(update.difference.sessions.added) >= _MANY:
             # What came stays. The collector would look at all of it every few seconds, while keys wait:
             # 60 ms each time for ten thousand sessions, 230 ms for fifty thousand.
@@ -234,6 +239,26 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
             self.run_worker(self._get_ready_to_act(), group="late")
         if self._watch.is_complete and not was_complete and self._watch.items and not self._has_chosen_view:
             self._console.go("attention")
+
+    def _tell_drain(self) -> None:
+        """Say how far draining is, whenever it has come further."""
+        progress = self._watch.drain_progress()
+        if progress is not None and progress != self._drained:
+            self._console.say(progress.sentence)
+            if progress.empty == progress.servers:
+                self._watch.activity.note("drain", "", progress.sentence, self.broker_now())
+        self._drained = progress
+
+    def _tell_form(self, profile: str) -> None:
+        """A form that evaluates against the fleet does so again."""
+        for screen in self.screen_stack if self.is_running else ():
+            show = getattr(screen, "show_servers", None)
+            if show is not None and getattr(screen, "profile", profile) == profile:
+                servers = self._watch.of_profile(profile).servers.values()
+                show(
+                    list(servers),
+                    self._stale_time(profile) if self._watch.links[profile].state is LinkState.STALE else "",
+                )
 
     def _minute(self) -> None:
         self._console.time_passed()
@@ -286,6 +311,9 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
                     await getattr(flows, name)(some[0])
                 case "drain":
                     self._watch.draining.update(await flows.drain(some))
+                    self._watch.look(self.broker_now())
+                    self._console.take_items()
+                    self._tell_drain()
                 case _:
                     await getattr(flows, name)(some)
 
@@ -349,6 +377,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
                 finished=self._finished,
                 now=self.broker_now,
                 open_viewer=Viewer(viewer, os.environ).open if viewer else None,
+                saved=self._console.saved,
                 where=lambda: f" on {name}" if len(self._brokers) > 1 else "",
             ),
             sent=sent,
@@ -460,7 +489,10 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         """Leave; ask once more if something is under way."""
         if self._is_busy() and time.monotonic() - self._interrupted_at > _TWICE_S:
             self._interrupted_at = time.monotonic()
-            self._console.say("An action is under way. Once more leaves it alone and quits.")
+            text = "A form is open or an action is under way. Once more leaves it alone and quits."
+            self._console.say(text)
+            if isinstance(self.screen, SizeScreen):
+                self.screen.say(text)
             return
         self.exit(0)
 

@@ -27,7 +27,9 @@ from dcvtui.api.states import SessionType
 from dcvtui.errors import ProgramError
 from dcvtui.fleet import ServerRecord, server_wire
 from dcvtui.operations import ItemResult, Outcome
+from dcvtui.saved import Saved
 from dcvtui.tui import session_draft
+from dcvtui.tui.filters_dialog import NamedChoice, SavedDialog
 from dcvtui.tui.form_fields import FormField, OneOf, text_input
 from dcvtui.tui.panel import KeyLine, Panel, Words, plural
 from dcvtui.tui.permissions_editor import PermissionsEditor, PermissionsOutcome
@@ -117,6 +119,14 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
         ),
         Binding("escape", "leave", "leave, keep a draft", id="form.leave-form", key_display="esc"),
         Binding("tab", "app.focus_next", "next field", id="form.next-field"),
+        Binding(
+            "ctrl+r",
+            "choose_template",
+            "template",
+            id="form.choose-template",
+            key_display="ctrl-r",
+            tooltip="Forms saved by name",
+        ),
         Binding("ctrl+g", "next_error", "next error", id="form.next-error", key_display="ctrl-g"),
     ]
 
@@ -129,6 +139,7 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
         *,
         as_of: str = "",
         where: str = "",
+        saved: Saved | None = None,
     ) -> None:
         """A form that begins with a draft.
 
@@ -138,9 +149,13 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
             owners: Names to complete from.
             submit: Sends the requests.
             as_of: The time of day of the servers' data when they are stale.
+            saved: Forms saved by name.
             where: Which broker is asked, such as " on west", where there are several.
         """
         super().__init__()
+        self._saved = saved or Saved()
+        self.profile = ""
+        """Whose servers it evaluates against."""
         self._first = draft
         self._owners = sorted(set(owners), key=str.lower)
         self._submit = submit
@@ -159,7 +174,13 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
             f"New session{self._where}",
             Words(id="said", optional=True),
             *self._fields(),
-            foot=KeyLine("form.send-form", "form.leave-form", "form.next-error", "form.next-field"),
+            foot=KeyLine(
+                "form.send-form",
+                "form.leave-form",
+                "form.next-error",
+                "form.choose-template",
+                "form.next-field",
+            ),
         )
 
     def _fields(self) -> list[FormField]:
@@ -310,6 +331,31 @@ class CreateSessionForm(ModalScreen[CreateOutcome]):
 
         draft = self.draft
         self.app.push_screen(PermissionsEditor.for_new_session(draft.owner.strip(), draft.permissions), take)
+
+    # ---------------------------------------------------------------- templates
+
+    def action_choose_template(self) -> None:
+        """Use a saved form, save this one, or forget one."""
+        lines = {name: session_draft.form_line(form) for name, form in self._saved.templates.items()}
+        present = session_draft.form_line(session_draft.to_form(self.draft))
+        self.app.push_screen(SavedDialog("Templates", lines, present), self._take_template)
+
+    def _take_template(self, choice: NamedChoice | None) -> None:
+        if choice is None:
+            return
+        if choice.what == "use":
+            self._fill_in(session_draft.from_form(self._saved.templates[choice.name]))
+            return
+        form = session_draft.to_form(self.draft) if choice.what == "save" else None
+        self._saved.set_template(choice.name, form)
+        self._say(f"{'saved' if choice.what == 'save' else 'forgotten'}: {choice.name}")
+
+    def _fill_in(self, draft: SessionDraft) -> None:
+        for name, value in session_draft.to_form(draft, with_permissions=False).items():
+            editor = self._field(name).editor
+            if isinstance(editor, Input | OneOf):
+                editor.value = ("yes" if value else "no") if isinstance(value, bool) else value
+        self.query_one(PermissionsChoice).text = draft.permissions
 
     # ---------------------------------------------------------------- sending
 

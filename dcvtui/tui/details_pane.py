@@ -6,6 +6,7 @@ pane again and again.
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -113,6 +114,8 @@ class DetailsPane(ScrollView, can_focus=True, inherit_bindings=False):
                 self.refresh(Region(0, y, self.size.width, 1))
 
     def _wrapped(self, detail: Detail) -> list[list[Run]]:
+        if self._ascii_only:
+            detail = replace(detail, text=detail.text.replace(" · ", " - "))
         sign = self._sign(detail.sign)
         if detail.is_heading:
             return [[*sign, (detail.label, "heading")]]

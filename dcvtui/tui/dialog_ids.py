@@ -15,7 +15,8 @@ _IDS: Final = """
     connect.copy-link connect.edit-user connect.next-form connect.next-route connect.open-viewer
     connect.renew-token connect.save-file connect.show-link
     editor.choose-preset
-    form.drop-permissions form.edit-permissions form.leave-form form.next-error form.next-field
+    form.choose-template form.drop-permissions
+    form.edit-permissions form.leave-form form.next-error form.next-field
     form.next-word form.previous-word form.send-form form.start-demo
     line.complete-word line.leave-line
     name.cancel-name name.take-name

@@ -6,7 +6,7 @@ They are read by the list screens and by the forms.
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
@@ -82,6 +82,7 @@ class ConfirmDialog(ModalScreen[Confirmation | None]):
         force: str | None = None,
         connected: Sequence[str] = (),
         *,
+        need_force: Sequence[str] = (),
         accept: str = "do it",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,6 +94,7 @@ class ConfirmDialog(ModalScreen[Confirmation | None]):
             items: What will be touched, a line each: name, owner, clients.
             force: The sentence that explains force where it is offered.
             connected: Lines of items that are left out until a key takes them in: somebody is connected.
+            need_force: Lines of items that are left out until force is on.
             accept: The verb of the key that does it.
             clock: Seconds from any start; another one in tests.
         """
@@ -102,6 +104,7 @@ class ConfirmDialog(ModalScreen[Confirmation | None]):
         self._items = list(items)
         self._force_sentence = force
         self._connected = list(connected)
+        self._need_force = list(need_force)
         self._accept = accept
         self._clock = clock
         self._shown_at: float | None = None
@@ -118,8 +121,9 @@ class ConfirmDialog(ModalScreen[Confirmation | None]):
             body.append(Words(id="connected", classes="confirm-part"))
         if self._items:
             body.append(Words("\n".join(self._items), classes="confirm-part -names"))
-        if self._connected:
-            body.append(Words("\n".join(self._connected), classes="confirm-part -names"))
+        for more in (self._connected, self._need_force):
+            if more:
+                body.append(Words("\n".join(more), classes="confirm-part -names"))
         choices = [Choice("confirm.accept-action", self._accept)]
         if self._force_sentence is not None:
             choices.append(Choice("confirm.toggle-force"))
@@ -146,7 +150,12 @@ class ConfirmDialog(ModalScreen[Confirmation | None]):
             fate = "taken in" if self._include_connected else "left out"
             self.query_one("#connected", Words).show(f"{_box(self._include_connected)} {what}: {fate}")
         if self._force_sentence is not None:
-            self.query_one("#force", Words).show(f"{_box(self._force)} force: {self._force_sentence}")
+            text = f"{_box(self._force)} force: {self._force_sentence}"
+            if count := len(self._need_force):
+                fate = "taken in" if self._force else "left out without it"
+                what = "item cannot be reached" if count == 1 else "items cannot be reached"
+                text = f"{text}\n    {count:,} {what}: {fate}"
+            self.query_one("#force", Words).show(text)
 
     def check_action(self, action: str, _parameters: tuple[object, ...]) -> bool | None:
         """Offer force and the connected ones only where there is something to decide."""
@@ -160,10 +169,15 @@ class ConfirmDialog(ModalScreen[Confirmation | None]):
         """Agree, unless the key was typed ahead or nothing would be touched."""
         if self._is_typed_ahead():
             return
-        if not self._items and self._connected and not self._include_connected:
+        taken = [*self._items, *(self._connected if self._include_connected else [])]
+        taken += self._need_force if self._force else []
+        if not taken and self._connected:
             self.query_one("#connected", Words).show(
                 "Nothing to do yet: somebody is connected to all of these."
             )
+            return
+        if not taken and self._need_force:
+            self.query_one("#force", Words).show("Nothing to do yet: all of these need force (`f`).")
             return
         self.dismiss(Confirmation(self._force, self._include_connected))
 
@@ -218,26 +232,33 @@ class ResultDialog(ModalScreen[bool]):
         Binding("escape,enter", "close", "close", id="any.close-top", key_display="esc"),
     ]
 
-    def __init__(self, title: str, results: Sequence[ItemResult], copy: Copy | None = None) -> None:
+    def __init__(
+        self,
+        title: str,
+        results: Sequence[ItemResult],
+        copy: Copy | None = None,
+        left: Mapping[str, Sequence[str]] | None = None,
+    ) -> None:
         """The results of one action.
 
         Args:
             title: What was done.
             results: One for each item.
             copy: Puts the rows on the clipboard; without it copying is not offered.
+            left: Names of what was not tried, by why, such as `need force`.
         """
         super().__init__()
         self._title = title
         self._results = list(results)
         self._copy = copy
+        self._left = {why: names for why, names in (left or {}).items() if names}
 
     @property
     def summary(self) -> str:
         """`271 done, 6 failed, 3 not sent`."""
         counts = Counter(result.outcome for result in self._results)
-        return ", ".join(
-            f"{counts[outcome]:,} {outcome}" for outcome in reversed(_OUTCOME_SIGNS) if counts[outcome]
-        )
+        done = [f"{counts[outcome]:,} {outcome}" for outcome in reversed(_OUTCOME_SIGNS) if counts[outcome]]
+        return ", ".join([*done, *(f"{len(names):,} {why}" for why, names in self._left.items())])
 
     def compose(self) -> ComposeResult:
         """Counts first, then each group with its reason and its items."""
@@ -246,10 +267,11 @@ class ResultDialog(ModalScreen[bool]):
             sign = _OUTCOME_SIGNS[outcome][self.app.has_class("-ascii")]
             head = f"{sign} {len(names):,} {outcome}"
             body.append(Words(f"{head}: {reason}" if reason else head))
-            shown = names[:_NAMES_SHOWN] + (
-                [f"and {len(names) - _NAMES_SHOWN:,} more"] if len(names) > _NAMES_SHOWN else []
-            )
-            body.append(Words(", ".join(shown), classes="result-names"))
+            body.append(Words(_shortened(names), classes="result-names"))
+        for why, left in self._left.items():
+            sign = _OUTCOME_SIGNS[Outcome.NOT_SENT][self.app.has_class("-ascii")]
+            body.append(Words(f"{sign} {len(left):,} {why}"))
+            body.append(Words(_shortened(left), classes="result-names"))
         choices = [Choice("any.close-top")]
         if self._has_failed:
             choices.insert(0, Choice("result.retry-failed"))
@@ -289,6 +311,11 @@ class ResultDialog(ModalScreen[bool]):
     async def _copy_rows(self, rows: str) -> None:
         if self._copy is not None:
             self.query_one("#said", Words).show(await said_of_copy(self._copy, rows))
+
+
+def _shortened(names: Sequence[str]) -> str:
+    more = [f"and {len(names) - _NAMES_SHOWN:,} more"] if len(names) > _NAMES_SHOWN else []
+    return ", ".join([*names[:_NAMES_SHOWN], *more])
 
 
 def grouped(results: Sequence[ItemResult]) -> dict[tuple[Outcome, str], list[str]]:

@@ -18,15 +18,18 @@ from dcvtui.connect import Route
 from dcvtui.errors import NotUnderstood, ProgramError
 from dcvtui.fleet import Key, ServerRecord, SessionRecord, Snapshot, session_wire
 from dcvtui.operations import Batch, ItemResult, Outcome
+from dcvtui.saved import Saved
 from dcvtui.sent_permissions import SentPermissions
 from dcvtui.shots import NOTHING, Shot, read_shots
 from dcvtui.terminal import Drawing, Terminal
 from dcvtui.tui.connect_dialog import ConnectDialog, OpenViewer
+from dcvtui.tui.deletion import Deletion
 from dcvtui.tui.dialogs import FORCE_CLOSE, FORCE_DELETE, ConfirmDialog, ResultDialog
 from dcvtui.tui.forms import CreateSessionForm, SessionDraft
 from dcvtui.tui.panel import plural
 from dcvtui.tui.permissions_flow import Ask, PermissionsFlow
 from dcvtui.tui.screenshot_screen import ScreenshotScreen
+from dcvtui.tui.session_draft import from_form, to_form
 
 if TYPE_CHECKING:
     from dcvtui.client import BrokerClient
@@ -62,6 +65,7 @@ class Surroundings:
         finished: told of every result, with the verb and the keys of the items.
         now: the time.
         open_viewer: starts the native viewer, where there is one.
+        saved: forms saved by name, and what the form held last.
         where: which broker it is, such as " on west", where there are several.
     """
 
@@ -76,6 +80,7 @@ class Surroundings:
     finished: Callable[[str, Sequence[tuple[Key, ItemResult]]], None]
     now: Callable[[], datetime]
     open_viewer: OpenViewer | None = None
+    saved: Saved = field(default_factory=Saved)
     where: Callable[[], str] = lambda: ""
 
 
@@ -91,7 +96,9 @@ class Flows:
     _permissions: PermissionsFlow = field(init=False)
 
     def __post_init__(self) -> None:
-        """Give the permissions what they need of all this."""
+        """Begin with what was asked for last, and give the permissions what they need of all this."""
+        if form := self.around.saved.default(self.around.connection.name):
+            self.draft = from_form(form)
 
         def update(items: Sequence[dict[str, str]], sessions: Sequence[SessionRecord]) -> Any:
             return self._run("permissions", operations.update_permissions(self.client, items), sessions)
@@ -130,40 +137,47 @@ class Flows:
             self.around.finished(verb, list(zip([record.key for record in records], named(), strict=True)))
         return named()
 
-    async def _tell(self, title: str, results: Sequence[ItemResult]) -> bool:
+    async def _tell(
+        self, title: str, results: Sequence[ItemResult], left: Mapping[str, Sequence[str]] | None = None
+    ) -> bool:
         """Say what came of it; True if the failed ones are to be tried again."""
-        if all(result.outcome is Outcome.DONE for result in results):
+        if all(result.outcome is Outcome.DONE for result in results) and not any((left or {}).values()):
             self.around.say(f"{title}: {len(results):,} done")
             return False
-        retry = await self.around.ask(ResultDialog(title, results, self.around.copy))
+        retry = await self.around.ask(ResultDialog(title, results, self.around.copy, left))
         return retry is True
 
     # ------------------------------------------------------------------ sessions
 
     async def delete(self, sessions: Sequence[SessionRecord]) -> None:
-        """Delete sessions, after a question; those in use only if they are taken in."""
+        """Delete sessions, after a question; what is in use or needs force only if it is taken in."""
+        meanwhile: list[str] = []
         while sessions:
-            free = [session for session in sessions if not session.connections]
-            used = [session for session in sessions if session.connections]
+            parts = Deletion.of(sessions)
             confirmation = await self.around.ask(
                 ConfirmDialog(
                     f"Delete {plural(len(sessions), 'session')}{self.around.where()}?",
-                    _delete_sentences(sessions),
-                    [_session_line(session) for session in free],
+                    [*meanwhile, *parts.sentences],
+                    [_session_line(session) for session in parts.free],
                     FORCE_DELETE,
-                    [_session_line(session) for session in used],
+                    [_session_line(session) for session in parts.used],
+                    need_force=[_session_line(session) for session in parts.lost],
                     accept="delete",
                 )
             )
             if confirmation is None:
                 return
-            chosen = [*free, *(used if confirmation.include_connected else [])]
+            chosen = parts.chosen(confirmation.force, confirmation.include_connected)
+            sessions, meanwhile = parts.now(self.around.snapshot().sessions, chosen)
+            if meanwhile:
+                continue
             force = {"Force": True} if confirmation.force else {}
             items = [{"SessionId": session.id, "Owner": session.owner, **force} for session in chosen]
             results = await self._run("delete", operations.delete_sessions(self.client, items), chosen)
-            if not await self._tell("Delete", results):
+            left = parts.left(confirmation.force, confirmation.include_connected)
+            if not await self._tell("Delete", results, left):
                 return
-            sessions = _failed(chosen, results)
+            sessions, meanwhile = _failed(chosen, results), []
 
     async def create(self, on_server: ServerRecord | None = None) -> None:
         """Ask for new sessions with the form; a refused request stays in it."""
@@ -180,7 +194,9 @@ class Flows:
             self._submit_new,
             as_of=self.around.stale_time(),
             where=self.around.where(),
+            saved=self.around.saved,
         )
+        form.profile = self.around.connection.name
         outcome = await self.around.ask(form)
         if outcome is None:
             return
@@ -192,6 +208,8 @@ class Flows:
         )
         self.draft = kept
         if outcome.is_finished:
+            remembered = to_form(replace(kept, name="", count="1"), with_permissions=False)
+            self.around.saved.set_default(self.around.connection.name, remembered)
             self.around.say(f"{plural(len(outcome.results), 'session')} accepted")
 
     async def _submit_new(self, items: list[dict[str, Any]]) -> list[ItemResult]:
@@ -329,15 +347,6 @@ def _session_line(session: SessionRecord) -> str:
 def _server_line(server: ServerRecord) -> str:
     state = server.unavailability_reason or server.availability
     return f"{server.name}, {state}, {plural(server.sessions, 'session')}"
-
-
-def _delete_sentences(sessions: Sequence[SessionRecord]) -> list[str]:
-    owners = len({session.owner for session in sessions})
-    clients = sum(session.connections for session in sessions)
-    if len(sessions) == 1:
-        return []
-    connected = f", {plural(clients, 'client')} connected" if clients else ""
-    return [f"{plural(owners, 'owner')}{connected}."]
 
 
 def _this_host() -> str:

@@ -8,8 +8,8 @@ as far as a console can know them.
 import base64
 import re
 import shlex
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from dcvtui.api.requirements import RequirementsError, parse
@@ -79,6 +79,37 @@ class SessionDraft:
 def _whole_number(text: str) -> int | None:
     digits = text.strip()
     return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 10 else None
+
+
+_REMEMBERED: Final = [one.name for one in fields(SessionDraft) if one.name not in ("only", "permissions")]
+
+
+def to_form(draft: SessionDraft, *, with_permissions: bool = True) -> dict[str, Any]:
+    """What is saved of a draft, by the names of its fields."""
+    form = {name: getattr(draft, name) for name in _REMEMBERED}
+    return form | ({"permissions": draft.permissions} if with_permissions else {})
+
+
+def from_form(form: Mapping[str, Any]) -> SessionDraft:
+    """The draft of a saved form; what is missing or of the wrong kind is as in an empty form."""
+    empty = SessionDraft()
+    values: dict[str, Any] = {
+        name: form[name]
+        for name in _REMEMBERED
+        if isinstance(form.get(name), type(getattr(empty, name)) if name != "type" else str)
+    }
+    if values.get("type") not in list(SessionType):
+        values.pop("type", None)
+    permissions = form.get("permissions")
+    return SessionDraft(**values, permissions=permissions if isinstance(permissions, str) else None)
+
+
+def form_line(form: Mapping[str, Any]) -> str:
+    """A saved form in one line."""
+    draft = from_form(form)
+    parts = [draft.name, draft.owner, draft.type, f"x{draft.count}" if draft.count != "1" else "",
+             draft.requirements]  # fmt: skip
+    return "  ".join(part for part in parts if part)
 
 
 def problems(draft: SessionDraft) -> dict[str, str]:

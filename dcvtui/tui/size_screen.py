@@ -1,7 +1,10 @@
 """One sentence in place of a view for which the terminal is too small; growing brings the view back."""
 
+from typing import ClassVar
+
 from textual import events
 from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.screen import ModalScreen
 
@@ -23,11 +26,21 @@ class SizeScreen(ModalScreen[None]):
     SizeScreen { background: $background; padding: 1 2; }
     """
 
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("q", "app.quit_console", "quit", id="any.quit-console"),
+    ]
+
     def __init__(self, needed: Size = SMALLEST) -> None:
         """A screen that stays until the terminal has the size needed."""
         super().__init__()
         self._needed = needed
         self._is_going = False
+        self._said = ""
+
+    def say(self, text: str) -> None:
+        """Say something until the next size or key."""
+        self._said = text
+        self._tell()
 
     def compose(self) -> ComposeResult:
         """The sentence."""
@@ -43,10 +56,14 @@ class SizeScreen(ModalScreen[None]):
         if not is_too_small(event.size, self._needed):
             self._go()
             return
-        has, needs = event.size, self._needed
+        self._tell()
+
+    def _tell(self) -> None:
+        has, needs = self.app.size, self._needed
+        said = f"\n\n{self._said}" if self._said else ""
         self.query_one(Words).show(
             f"This terminal is {has.width}x{has.height}; the console needs {needs.width}x{needs.height}. "
-            "Enlarge the window and it is back; ctrl-c leaves."
+            f"Enlarge the window and it is back; q leaves.{said}"
         )
 
     def _go(self) -> None:

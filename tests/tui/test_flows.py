@@ -123,7 +123,7 @@ async def test_draining_servers_are_followed_in_attention(tmp_path: Path) -> Non
         text = await see(pilot, "Drain 1 server?", "ends none")
         await pilot.pause(TYPED_AHEAD_S)
         await pilot.press("y")
-        await see(pilot, "Drain: 1 done", "SERVER_CLOSED")
+        await see(pilot, "drain: 0 of 1 empty, 6 sessions left", "SERVER_CLOSED")
         await pilot.press("1")
         await see(pilot, "Attention", "drain")
         assert "session" in text
