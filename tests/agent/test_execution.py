@@ -237,6 +237,25 @@ async def test_a_cancelled_command_ends_as_such(bench: Bench) -> None:
     assert bench.execution.cancel("unknown")["accepted"]
 
 
+async def test_a_command_that_is_done_cannot_be_cancelled_any_more(bench: Bench) -> None:
+    """Its result is on the way: cutting that short would lose it."""
+    may_go_on, told = asyncio.Event(), bench.execution.deliver
+
+    async def slowly(result: Result) -> None:
+        await may_go_on.wait()
+        await told(result)
+
+    bench.execution.deliver = slowly
+    payload = {"sessionId": "s", "owner": "ana", "type": "VIRTUAL"}
+    command_id, _ = await bench.take("createSession", payload)
+    await until(bench.execution.unsent_results)
+    assert bench.execution.cancel(command_id)["accepted"]
+    await asyncio.sleep(0)
+    may_go_on.set()
+    await until(lambda: command_id in bench.results)
+    assert bench.results[command_id]["code"] == "OK"
+
+
 @pytest.mark.covers("G38")
 async def test_a_flood_is_answered_with_busy(bench: Bench) -> None:
     """An agent holds 32 commands; the next one is answered with BUSY and a time to come again, and is not
