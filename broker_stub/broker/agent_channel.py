@@ -9,12 +9,12 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from broker_stub.broker.command_pump import CommandPump, Pace
 from broker_stub.broker.coordinator import Coordinator
 from broker_stub.broker.events import (
     AgentConnected,
@@ -43,6 +43,7 @@ from broker_stub.channel import (
     common_version,
 )
 from broker_stub.channel_commands import (
+    Action,
     CommandBook,
     CommandResult,
     Expire,
@@ -66,7 +67,6 @@ from broker_stub.channel_messages import (
 logger = logging.getLogger(__name__)
 
 BROKER_VERSION = "0.1.0"
-_SEND_WITHIN_S = 10.0
 _HELLO_PLACE_WITHIN_S = 5.0
 _HEAR_OUT_S = 1.0
 _OVERLOADED_RETRY_MS = 2000
@@ -86,13 +86,6 @@ class Closed(Exception):  # noqa: N818  named by what happened
         super().__init__(reason)
         self.code = code
         self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """Tell the agent how many seconds shall at least lie between two of its reports."""
-
-    least_interval_s: int
 
 
 class Exchange(Protocol):
@@ -135,7 +128,7 @@ class AgentChannel:
         self._coordinator = coordinator
         self._exchange = exchange
         self._clock = clock
-        self._book: CommandBook | None = None
+        self._pump: CommandPump | None = None
         self._server_order = UpdateOrder()
         self._sessions_order = UpdateOrder()
         self._assemblies: dict[str, ResultAssembly] = {}
@@ -143,11 +136,6 @@ class AgentChannel:
         self._said_goodbye = False
         self._is_abandoned = False
         self._task: asyncio.Task[Any] | None = None
-        self._pump_task: asyncio.Task[None] | None = None
-        self._pump_timer: asyncio.TimerHandle | None = None
-        self._own_interval_s = 1
-        self._interval_s = 1
-        self._pace_due: Pace | None = None
 
     # -------------------------------------------------------------- life
 
@@ -284,19 +272,17 @@ class AgentChannel:
             "forgetCommands": answer.forget_commands,
         }
         await self._send(Name.AGENT_HELLO_RESPONSE, body, hello.request_id)
-        self._own_interval_s = self._interval_s = hello.body.get("updateIntervalSeconds") or 1
         known = {one["commandId"]: one["state"] for one in hello.body.get("openCommands") or ()}
         book.connect(known)
-        self._book = book
+        interval_s = hello.body.get("updateIntervalSeconds") or 1
+        self._pump = CommandPump(book, interval_s, self._act, self._abandon, self._clock)
         self.pace(self._exchange.least_interval_s)
         self.pump()
 
     def pace(self, least_s: int) -> None:
-        """Tell the agent to let so many seconds pass between two reports, if it does not do so anyway."""
-        wanted_s = max(least_s, self._own_interval_s)
-        if self._book is not None and wanted_s != self._interval_s:
-            self._interval_s, self._pace_due = wanted_s, Pace(least_s)
-            self.pump()
+        """See `CommandPump.pace`."""
+        if self._pump is not None:
+            self._pump.pace(least_s)
 
     # -------------------------------------------------------------- what the agent says
 
@@ -380,32 +366,10 @@ class AgentChannel:
 
     def pump(self) -> None:
         """Send what is due; called whenever the book may have something new."""
-        if self._book is not None and (self._pump_task is None or self._pump_task.done()):
-            self._pump_task = asyncio.create_task(self._pump())
+        if self._pump is not None:
+            self._pump.run()
 
-    async def _pump(self) -> None:
-        assert self._book is not None  # noqa: S101  pump() has looked
-        try:
-            while actions := self._due(self._book):
-                for action in actions:
-                    async with asyncio.timeout(_SEND_WITHIN_S):
-                        await self._act(action)
-        except (WebSocketDisconnect, Closed):
-            return  # whoever reads the channel notices too
-        except TimeoutError:
-            # What cannot be sent is not read: a close frame would only wait behind it.
-            logger.warning(
-                "Server %s does not read what it is sent; its channel is given up.", self.server_id
-            )
-            self._abandon()
-            return
-        self._wake_at(self._book.next_wakeup())
-
-    def _due(self, book: CommandBook) -> list[object]:
-        pace, self._pace_due = self._pace_due, None
-        return [*([pace] if pace else []), *book.due_actions(self._clock())]
-
-    async def _act(self, action: object) -> None:
+    async def _act(self, action: Action | Pace) -> None:
         match action:
             case Send():
                 await self._send(
@@ -432,31 +396,23 @@ class AgentChannel:
                 await self.close(CloseCode.NO_ACK, "commands are not acknowledged")
 
     def _abandon(self) -> None:
+        # What cannot be sent is not read: a close frame would only wait behind it.
+        logger.warning("Server %s does not read what it is sent; its channel is given up.", self.server_id)
         self._is_abandoned = True
         if self._task is not None:
             self._task.cancel()
 
-    def _wake_at(self, when: float | None) -> None:
-        if self._pump_timer is not None:
-            self._pump_timer.cancel()
-            self._pump_timer = None
-        if when is not None:
-            wait_s = max(0.0, when - self._clock())
-            self._pump_timer = asyncio.get_running_loop().call_later(wait_s, self.pump)
-
     def step_down(self) -> None:
         """Leave the server's commands alone: another channel speaks for it, or none."""
-        self._wake_at(None)
-        if self._book is not None:
-            self._book.disconnect()
-            self._book = None
-        if self._pump_task is not None:
-            self._pump_task.cancel()
+        pump, self._pump = self._pump, None
+        if pump is not None:
+            pump.stop()
 
     async def _take_ack(self, body: dict[str, Any]) -> None:
-        book, command_id = self._book, body["commandId"]
-        if book is None or command_id not in book:
+        command_id = body["commandId"]
+        if self._pump is None or command_id not in self._pump.book:
             return
+        book = self._pump.book
         if body["accepted"]:
             book.acknowledge(command_id)
         elif body.get("code") == Code.BUSY:
@@ -501,8 +457,8 @@ class AgentChannel:
 
     async def _finish(self, command_id: str, result: CommandResult) -> None:
         """File a result; it is confirmed only when it is durable, so that none is lost."""
-        if self._book is not None:
-            self._book.finish(command_id)
+        if self._pump is not None:
+            self._pump.book.finish(command_id)
         if not self._exchange.finished(command_id, result):
             event = CommandFinished(
                 self.server_id,

@@ -14,7 +14,7 @@ from starlette.websockets import WebSocket
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from broker_stub import channel
-from broker_stub.broker import agent_channel
+from broker_stub.broker import agent_channel, command_pump
 from broker_stub.broker.agent_channel import AgentChannel
 from broker_stub.channel import CHUNK_BYTES
 from broker_stub.channel_commands import chunks_of
@@ -529,7 +529,7 @@ async def test_an_agent_that_does_not_read_is_given_up(
 ) -> None:
     """An agent that takes the answer to its hello and then nothing more does not fill the broker's memory:
     its channel is given up."""
-    monkeypatch.setattr(agent_channel, "_SEND_WITHIN_S", 0.1)
+    monkeypatch.setattr(command_pump, "SEND_WITHIN_S", 0.1)
     frames: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
     frames.put_nowait({"type": "websocket.connect"})
     greeting = build(Name.AGENT_HELLO_REQUEST, REQUEST_ID, datetime.now(UTC), hello())
