@@ -105,8 +105,15 @@ def yaml_text(value: Any) -> str:
     import yaml  # noqa: PLC0415  20 ms that only this format needs
 
     # The one in C is ten times as fast where the library was built with it.
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    text: str = yaml.dump(value, Dumper=dumper, sort_keys=False, allow_unicode=False, width=1000)
+    class Dumper(getattr(yaml, "CSafeDumper", yaml.SafeDumper)):  # type: ignore[misc]  # known at run time only
+        """Writes texts of several lines as such."""
+
+    def represent_text(dumper: Any, text: str) -> Any:
+        style = "|" if "\n" in text else None
+        return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+    Dumper.add_representer(str, represent_text)
+    text: str = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=False, width=1000)
     return text
 
 
