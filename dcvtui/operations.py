@@ -220,6 +220,11 @@ def close_servers(client: "BrokerClient", items: Sequence[Item]) -> Batch:
     return Batch(items, _Verb(client, client.close_servers, _read_by_id, "ServerId"))
 
 
+def numbered_name(pattern: str, number: int, owner: str) -> str:
+    """The name of one of several sessions: `{n}` and `{owner}` filled in."""
+    return pattern.strip().replace("{n}", str(number)).replace("{owner}", owner.strip())
+
+
 # ------------------------------------------------------------------ reading answers
 
 

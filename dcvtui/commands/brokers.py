@@ -72,9 +72,14 @@ def doctor(given: Given) -> int:
 
     Returns 5 if something does not work.
     """
+    from dcvtui.errors import ProgramError  # noqa: PLC0415  as above
     from dcvtui.headless.checkup import print_findings  # noqa: PLC0415  as above
 
-    return print_findings(given)
+    chosen = given.format()
+    try:
+        return print_findings(given.connection(), chosen)
+    except ProgramError as error:
+        return print_findings(error, chosen)
 
 
 @click.command(cls=Command)

@@ -55,7 +55,12 @@ def describe_sessions(
 
 
 @click.command("create-session", cls=Command)
-@click.option("--name", required=True, metavar="TEXT", help="Name of the session; '{n}' is its number.")
+@click.option(
+    "--name",
+    required=True,
+    metavar="TEXT",
+    help="Name of the session; with --count '{n}' is its number.",
+)
 @click.option(
     "--count", type=click.IntRange(1, 200), default=1, metavar="N", help="So many sessions at once."
 )
@@ -88,12 +93,15 @@ def describe_sessions(
 def create_session(given: Given, /, name: str, count: int, **other: Any) -> int:
     """Create a session, or several."""
     from dcvtui.headless.changes import CREATE, run_change  # noqa: PLC0415  quick help
+    from dcvtui.operations import numbered_name  # noqa: PLC0415  as above
 
     how = {key: other.pop(key) for key in ("dry_run", "wait", "wait_for", "timeout")}
     item = _session(**other)
     if count > 1 and "{n}" not in name:
         raise click.BadParameter("With --count the name needs '{n}' for the number.", param_hint="--name")
-    items = [{"Name": name.replace("{n}", str(number)), **item} for number in range(1, count + 1)]
+    # One session is called as it is written, as by the official client.
+    several = [numbered_name(name, number, item["Owner"]) for number in range(1, count + 1)]
+    items = [{"Name": one, **item} for one in (several if count > 1 else [name])]
     connection = given.connection()
     return run_change(connection, CREATE, items, manner_of(given, connection, CREATE, **how))
 
@@ -177,8 +185,8 @@ def reap(
     It waits until they are gone and returns 0 if there was nothing to do or all are gone, 3 if some
     failed, 5 if a dry run found some.
     """
-    from dcvtui.headless.changes import DELETE, run_bulk  # noqa: PLC0415  as above
-    from dcvtui.headless.reaping import reaped  # noqa: PLC0415  as above
+    from dcvtui.headless.bulk import reaped, run_bulk  # noqa: PLC0415  as above
+    from dcvtui.headless.changes import DELETE  # noqa: PLC0415  as above
 
     connection = given.connection()
     manner = manner_of(given, connection, DELETE, dry_run=dry_run, wait=True, timeout=timeout)

@@ -236,7 +236,7 @@ def change(
         select: for which of what a filter finds the action is meant.
         how: see `manner_of`.
     """
-    from dcvtui.headless import changes  # noqa: PLC0415  as above
+    from dcvtui.headless import bulk, changes  # noqa: PLC0415  as above
 
     verb: changes.Verb = getattr(changes, verb_name)
     _check_target(target, verb.kind.noun)
@@ -244,8 +244,8 @@ def change(
     manner = manner_of(given, connection, verb, **how)
     if target.expression is not None:
         owned = {name: value for name, value in fields.items() if name != "Owner"}
-        bulk = changes.Bulk(target.expression, owned, select, target.is_confirmed)
-        return changes.run_bulk(connection, verb, bulk, manner)
+        wanted = bulk.Bulk(target.expression, owned, select, target.is_confirmed)
+        return bulk.run_bulk(connection, verb, wanted, manner)
     if target.ids.is_nothing_to_do:
         click.echo("dcvtui: No id came on standard input, so there is nothing to do.", err=True)
     items = [{verb.id_name: identity, **fields} for identity in target.ids]

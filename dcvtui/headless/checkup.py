@@ -8,25 +8,23 @@ from dcvtui import doctor
 from dcvtui.config import Connection
 from dcvtui.doctor import Finding, Verdict
 from dcvtui.errors import ProgramError
-from dcvtui.options import Given
-from dcvtui.output import ExitCode, write_object, write_rows
+from dcvtui.output import ExitCode, Format, write_object, write_rows
 from dcvtui.terminal import from_environment
 
 _HEADS = ("WHAT", "", "RESULT", "FINDING")
 
 
-def print_findings(given: Given) -> int:
-    """Look at the broker that is configured and at this terminal.
+def print_findings(connection: Connection | ProgramError, chosen: Format) -> int:
+    """Look at the way to a broker and at this terminal.
+
+    Args:
+        connection: as it is configured; what is wrong with that, if it cannot be told.
+        chosen: the format.
 
     Returns:
         5 if something does not work.
     """
-    chosen = given.format()
-    try:
-        connection, fault = given.connection(), ""
-    except ProgramError as error:
-        connection, fault = None, error.sentence
-    found = asyncio.run(_findings(connection, fault))
+    found = asyncio.run(_findings(connection))
     if chosen.is_structured:
         values = [
             {"topic": one.topic, "name": one.name, "result": str(one.verdict), "text": one.text}
@@ -39,9 +37,9 @@ def print_findings(given: Given) -> int:
     return ExitCode.ANSWER_IS_NO if doctor.has_failed(found) else ExitCode.OK
 
 
-async def _findings(connection: Connection | None, fault: str) -> list[Finding]:
-    if connection is None:
-        found = [Finding("broker", "settings", Verdict.FAILED, fault)]
+async def _findings(connection: Connection | ProgramError) -> list[Finding]:
+    if isinstance(connection, ProgramError):
+        found = [Finding("broker", "settings", Verdict.FAILED, connection.sentence)]
     else:
         found = [Finding("broker", "settings", Verdict.GOOD, _configured(connection))]
         found += [one async for one in doctor.broker_findings(connection)]

@@ -90,6 +90,10 @@ def check(path: str, *, context: Context, is_strict: bool, chosen: Format) -> in
     shown = "<stdin>" if path == "-" else path
     if chosen.is_structured:
         write_object({"findings": [_finding(one, shown) for one in file.diagnostics]}, chosen, sys.stdout)
+    elif chosen in (Format.CSV, Format.TSV):
+        heads = ("FILE", "LINE", "COLUMN", "LEVEL", "CODE", "TEXT")
+        rows = [[str(_finding(one, shown)[head.lower()]) for head in heads] for one in file.diagnostics]
+        write_rows(heads, rows, chosen, sys.stdout)
     else:
         for one in file.diagnostics:
             sys.stdout.write(visible(f"{_place(one, shown)}: {one.code} {one.text}") + "\n")

@@ -16,6 +16,7 @@ from dcvtui.api.requirements import RequirementsError, parse
 from dcvtui.api.server_facts import Facts
 from dcvtui.api.states import Availability, SessionType
 from dcvtui.fleet import ServerRecord
+from dcvtui.operations import numbered_name
 
 MAX_COUNT: Final = 200
 """More sessions than this at once is a slip of the finger; the broker takes them 50 to a request."""
@@ -73,7 +74,7 @@ class SessionDraft:
 
     def name_of(self, number: int) -> str:
         """The name of one session: `{n}` and `{owner}` filled in."""
-        return self.name.strip().replace("{n}", str(number)).replace("{owner}", self.owner.strip())
+        return numbered_name(self.name, number, self.owner)
 
 
 def _whole_number(text: str) -> int | None:

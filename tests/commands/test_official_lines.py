@@ -53,6 +53,12 @@ OFFICIAL: list[tuple[list[str], str, str, Any]] = [
         [{"ServerId": "a", "Force": True}],
     ),
     ([*CREATE, "--type", "Virtual"], "POST", "/createSessions", [CREATED]),
+    (
+        ["create-session", "--name", " {n} of {owner}", "--owner", "o", "--type", "VIRTUAL"],
+        "POST",
+        "/createSessions",
+        [CREATED | {"Name": " {n} of {owner}"}],
+    ),
     ([*CREATE, "--type", "CONSOLE"], "POST", "/createSessions", [CREATED | {"Type": "CONSOLE"}]),
     (
         [
