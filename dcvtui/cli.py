@@ -110,6 +110,8 @@ def main() -> None:
 
     # Like Ctrl-C: a batch prints what was done, and no terminal is left as a drawn screen needs it.
     signal.signal(signal.SIGTERM, end)
+    if hasattr(signal, "SIGHUP"):  # the window was closed, or the line is gone
+        signal.signal(signal.SIGHUP, end)
     code = run(sys.argv[1:])
     sys.exit(_INTERRUPTED if was_ended and code == _OK else code)
 

@@ -544,7 +544,9 @@ def banner_text(links: Mapping[str, Link]) -> str:
     since = f"{who}stale since {link.last_good.astimezone():%H:%M:%S}: " if link.last_good else ""
     others = f" So {'is' if len(stale) == 2 else 'are'} {', '.join([*stale][1:])}." if len(stale) > 1 else ""
     next_try = f" Next try {link.next_try.astimezone():%H:%M:%S}, r tries now." if link.next_try else ""
-    return f"{since}{link.why}{others}{next_try}"
+    # A fingerprint has no full stop of its own, and would run into what comes after it.
+    why = link.why if link.why.endswith((".", "!", "?", "…")) else f"{link.why}."
+    return f"{since}{why}{others}{next_try}"
 
 
 def overviews(watch: Watch, connections: Sequence[Connection], now: datetime) -> list[Detail]:

@@ -63,7 +63,7 @@ class SizeScreen(ModalScreen[None]):
         said = f"\n\n{self._said}" if self._said else ""
         self.query_one(Words).show(
             f"This terminal is {has.width}x{has.height}; the console needs {needs.width}x{needs.height}. "
-            f"Enlarge the window and it is back; q leaves.{said}"
+            f"Enlarge the window and it is back; q or ctrl-c leaves.{said}"
         )
 
     def _go(self) -> None:

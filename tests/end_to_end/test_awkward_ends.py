@@ -306,7 +306,9 @@ def test_ctrl_c_at_any_moment_of_the_start_leaves_no_trace(
         assert terminal.leftovers() == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 130), (signal.SIGINT, 0)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 130), (signal.SIGHUP, 130), (signal.SIGINT, 0)]
+)
 def test_a_signal_leaves_the_terminal_as_it_was(
     awkward: tuple[AwkwardBroker, dict[str, str]], number: signal.Signals, code: int
 ) -> None:

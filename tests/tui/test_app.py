@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,9 @@ import pytest
 from textual.pilot import Pilot
 from textual.theme import Theme
 
-from dcvtui.polling import Pace
+from dcvtui.polling import Link, LinkState, Pace
 from dcvtui.tui.app import ConsoleApp, ConsoleOptions
-from dcvtui.tui.console_screen import ConsoleScreen
+from dcvtui.tui.console_screen import ConsoleScreen, banner_text
 from dcvtui.tui.dialogs import ConfirmDialog
 from dcvtui.tui.keys import KEYS
 from dcvtui.tui.panel import Panel
@@ -526,3 +527,24 @@ async def test_q_leaves_with_success(tmp_path: Path) -> None:
         await loaded(pilot)
         await pilot.press("q")
         await until(pilot, lambda: console.app.return_code == 0)
+
+
+async def test_q_leaves_details_and_a_window_that_is_too_small(tmp_path: Path) -> None:
+    async with still_console(tmp_path) as console, console.app.run_test(size=(80, 24)) as pilot:
+        await loaded(pilot)
+        await pilot.press("2", "d")
+        await see(pilot, "esc close")
+        await pilot.press("q")
+        await see(pilot, "OWNER")
+        await pilot.resize_terminal(40, 10)
+        await see(pilot, "q or ctrl-c leaves")
+        await pilot.press("q")
+        await until(pilot, lambda: not console.app.is_running)
+
+
+def test_a_fingerprint_does_not_run_into_the_next_try() -> None:
+    moment = datetime(2026, 3, 30, 12, tzinfo=UTC)
+    link = Link(LinkState.STALE, "It shows SHA256:AB:CD", moment, moment)
+    assert "SHA256:AB:CD. Next try" in banner_text({"prod": link})
+    said = Link(LinkState.STALE, "It is away.", moment, moment)
+    assert "It is away. Next try" in banner_text({"prod": said})
