@@ -41,6 +41,7 @@ from dcvtui.tui.details_pane import TextScreen
 from dcvtui.tui.fleet_list import FleetList
 from dcvtui.tui.keys import BY_ID, keymap
 from dcvtui.tui.lists import ProfilesList
+from dcvtui.tui.live_picture import LivePicture
 from dcvtui.tui.ordered_keys import OrderedKeysApp
 from dcvtui.tui.palette import ActionPalette, ReadingActions, ViewActions
 from dcvtui.tui.size_screen import SizeScreen, is_too_small
@@ -154,6 +155,11 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
             saved=Saved(folder / "saved.json" if folder else None),
         )
         self._console.wall.take_pictures = self._brokers.take_pictures
+        if settings.live_picture:
+            looking = self._console.wall.looking
+            self._console.sessions.show_pictures(
+                LivePicture(self._drawing, self._brokers.take_pictures, looking)
+            )
         self._console.stop_work = self._brokers.stop_work
         self._has_chosen_view = False
         self._is_ready_to_act = False

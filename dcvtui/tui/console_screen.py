@@ -35,7 +35,8 @@ from dcvtui.tui.fleet_list import FleetList
 from dcvtui.tui.frame import Crumbs, Foot, LineInput, PromptLine, StaleBanner, Tone, TopLine, Truth
 from dcvtui.tui.help_screen import HelpScreen
 from dcvtui.tui.keys import BY_ID, KEYS, bindings, is_shown
-from dcvtui.tui.lists import LISTS, ProfilesList
+from dcvtui.tui.lists import LISTS, ProfilesList, SessionsList
+from dcvtui.tui.picture_view import put_up_pictures, take_down_pictures
 from dcvtui.tui.wall import WallList
 from dcvtui.watch import Watch, vanished
 
@@ -158,6 +159,13 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         return all(connection.read_only for connection in self._connections())
 
     @property
+    def sessions(self) -> SessionsList:
+        """The list of sessions."""
+        one = self.lists["sessions"]
+        assert isinstance(one, SessionsList)  # noqa: S101  made above
+        return one
+
+    @property
     def current(self) -> FleetList:
         """The list on screen."""
         return self.lists[self.view]
@@ -266,11 +274,13 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
     def on_screen_suspend(self) -> None:
         """A dialog comes over the pictures."""
         self.wall.grid.take_down()
+        take_down_pictures(self)
 
     def on_screen_resume(self) -> None:
         """The dialog is gone."""
         if self.view == "wall":
             self.wall.grid.put_up()
+        put_up_pictures(self)
 
     @on(FleetList.FilterRequested)
     def open_filter(self) -> None:

@@ -16,6 +16,7 @@ from textual.binding import BindingType
 from textual.containers import Horizontal
 from textual.message import Message
 from textual.timer import Timer
+from textual.widget import Widget
 
 from dcvtui.api.states import SessionState
 from dcvtui.api.text import visible
@@ -80,10 +81,10 @@ class FleetList(Horizontal):
     DEFAULT_CSS = """
     FleetList { height: 1fr; }
     FleetList > FleetTable { width: 1fr; }
-    FleetList > DetailsPane { display: none; width: 40; padding: 0 1 0 2; background: $surface; }
-    FleetList.-pane > DetailsPane { display: block; }
-    FleetList.-pane.-wide > DetailsPane { width: 56; }
-    FleetList.-pane.-tight > DetailsPane { width: 36; padding: 0 1; }
+    FleetList > .side { display: none; width: 40; padding: 0 1 0 2; background: $surface; }
+    FleetList.-pane > .side { display: block; }
+    FleetList.-pane.-wide > .side { width: 56; }
+    FleetList.-pane.-tight > .side { width: 36; padding: 0 1; }
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("list")]
@@ -182,6 +183,8 @@ class FleetList(Horizontal):
         self.table = self.make_table(ascii_only)
         self.table.show_sorting(definition.sort, is_reversed=False)
         self.pane = DetailsPane(ascii_only=ascii_only)
+        self.side: Widget = self.pane
+        """What stands beside the table: the details, and whatever else a list has there."""
         self._chosen: list[Column[Any]] = []
         self._has_several_brokers = False
         self._is_pane_wanted = True
@@ -206,8 +209,9 @@ class FleetList(Horizontal):
 
     def compose(self) -> ComposeResult:
         """The table, and the details of the row under its cursor."""
+        self.side.add_class("side")
         yield self.table
-        yield self.pane
+        yield self.side
 
     # ------------------------------------------------------------------ what it is told
 

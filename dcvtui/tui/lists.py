@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
-from textual import on
+from textual import events, on
 from textual.binding import BindingType
+from textual.containers import Vertical
 from textual.message import Message
 
 from dcvtui.activity import ActivityEntry
@@ -33,8 +34,12 @@ from dcvtui.known_brokers import BrokerRow
 from dcvtui.query import Tags
 from dcvtui.tui.fleet_list import FleetList, ListDefinition
 from dcvtui.tui.keys import BY_ID, bindings
+from dcvtui.tui.live_picture import LivePicture
 from dcvtui.tui.table import FleetTable
 from dcvtui.watch import Counts, Watch
+
+_LOW = 24
+"""Below so many rows of the list the details need all of them."""
 
 # ------------------------------------------------------------------ sessions and servers
 
@@ -54,7 +59,14 @@ def _session_tags(watch: Watch) -> Tags:
 class SessionsList(FleetList):
     """All sessions."""
 
+    DEFAULT_CSS = """
+    SessionsList > Vertical.side > DetailsPane { height: 1fr; }
+    SessionsList.-wide > Vertical.side > LivePicture { height: 17; }
+    SessionsList.-low > Vertical.side > LivePicture { display: none; }
+    """
+
     BINDINGS: ClassVar[list[BindingType]] = [*bindings("sessions")]
+    _picture: LivePicture | None = None
 
     LISTS_WHAT = ListDefinition(
         view="sessions",
@@ -68,6 +80,20 @@ class SessionsList(FleetList):
         is_hidden=lambda session: session.state == SessionState.DELETED,
         sort="name",
     )
+
+    def show_pictures(self, picture: LivePicture) -> None:
+        """Show the screen of the session under the cursor below its details; before the list is mounted."""
+        self._picture = picture
+        self.side = Vertical(self.pane, picture)
+
+    def on_resize(self, event: events.Resize) -> None:
+        """Keep a low window for the details."""
+        self.set_class(event.size.height < _LOW, "-low")
+
+    def _show_details(self) -> None:
+        super()._show_details()
+        if self._picture is not None and self.has_class("-pane") and self.is_attached:
+            self._picture.follow(self.table.cursor_record)
 
     def action_open_wall(self) -> None:
         """Show the rows as pictures."""

@@ -100,7 +100,8 @@ class Poster:
     def _write(self) -> None:
         waiting, self._waiting = self._waiting or {}, None
         widget = self._widget
-        if not (widget.is_attached and widget.screen.is_current and widget.is_on_screen):
+        # Not `is_current`: a screen that shines through from below a dialog is that as well.
+        if not (widget.is_attached and widget.screen.is_active and widget.is_on_screen):
             return
         region = widget.content_region
         for place, (offset, picture) in waiting.items():

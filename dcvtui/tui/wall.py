@@ -7,7 +7,7 @@ the application's, at most five sessions a second, and only while somebody looks
 import asyncio
 import contextlib
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Final
 
@@ -26,6 +26,7 @@ from dcvtui.terminal import IN_BLOCKS, Drawing
 from dcvtui.tui.fleet_list import FleetList
 from dcvtui.tui.keys import bindings
 from dcvtui.tui.lists import SessionsList
+from dcvtui.tui.live_picture import Take
 from dcvtui.tui.picture_view import number_of_picture
 from dcvtui.tui.table import FleetTable
 from dcvtui.tui.tile_grid import Picture, Tile, TileGrid
@@ -35,9 +36,6 @@ TURN_S: Final = 1.0
 
 IDLE_S: Final = 600.0
 """After so many seconds without a key nobody is looking."""
-
-Take = Callable[[Sequence[SessionRecord], int, int], Awaitable[Mapping[str, Shots]]]
-"""Asks for the pictures of sessions that fit in a width and a height, by session id."""
 
 
 @dataclass(slots=True)

@@ -196,6 +196,31 @@ async def test_pixels_are_written_into_their_tiles_and_taken_down_with_the_view(
         assert not grid._poster.is_up
 
 
+async def test_a_picture_that_comes_below_a_dialog_waits_for_its_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The screen below a dialog shines through, and was once taken for one that may be written on."""
+    options = ConsoleOptions(images=Images.KITTY)
+    async with still_console(tmp_path, options) as console, console.app.run_test(size=(120, 40)) as pilot:
+        await loaded(pilot)
+        sent: list[str] = []
+        grid = wall(console).grid
+        monkeypatch.setattr(grid._poster, "_send", sent.append)
+        await pilot.press("4")
+        await all_drawn(pilot, console)
+        await until(pilot, lambda: len(grid._poster._up) == grid.page_height)
+        await pilot.press("question_mark")
+        await see(pilot, "Keys in Wall")
+        assert not grid._poster.is_up
+        sent.clear()
+        grid.put_up()
+        await pilot.pause()
+        await pilot.pause()
+        assert not sent
+        await pilot.press("escape")
+        await until(pilot, lambda: len(grid._poster._up) == grid.page_height)
+
+
 def test_the_oldest_pictures_come_first() -> None:
     def session(name: str, state: str = "READY") -> SessionRecord:
         return SessionRecord(key=("p", name), profile="p", id=name, name=name, owner="ana", state=state)
