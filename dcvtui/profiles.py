@@ -130,7 +130,7 @@ def save_profile(path: Path, profile: Profile, *, is_default: bool = False) -> N
 
 
 def remove_profile(path: Path, name: str) -> None:
-    """Take a profile out of the profile file; if it was the default, none is.
+    """Take a profile out of the profile file, and its CA out of the folder; if it was the default, none is.
 
     Raises:
         ConfigError: as `save_profile`.
@@ -142,6 +142,12 @@ def remove_profile(path: Path, name: str) -> None:
     if document.get("default") == name:
         del document["default"]
     _write(path, tomli_w.dumps(document).encode())
+    _ca_of(path, name).unlink(missing_ok=True)
+
+
+def _ca_of(path: Path, name: str) -> Path:
+    """Where the CA that was accepted for a profile is kept."""
+    return path.parent / f"{file_stem(name)}_ca.pem"
 
 
 def keep_trust(path: Path, profile: Profile, trust: Trust) -> Profile:
@@ -153,7 +159,7 @@ def keep_trust(path: Path, profile: Profile, trust: Trust) -> Profile:
     ca_file = trust.ca_file
     if trust.ca_pem is not None:
         # A relative path starts at the profile file, so that the folder can be moved as a whole.
-        ca_file = Path(f"{file_stem(profile.name)}_ca.pem")
+        ca_file = Path(_ca_of(path, profile.name).name)
         _write(path.parent / ca_file, trust.ca_pem.encode())
     return replace(profile, ca_file=ca_file, fingerprint=trust.fingerprint)
 

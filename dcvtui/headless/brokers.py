@@ -110,6 +110,8 @@ def _ca_that_still_fits(address: str, profile: Profile) -> Path | None:
     trust = Trust(ca_file=profile.ca_file)
     try:
         fault = asyncio.run(fault_of(parts.hostname or "", parts.port or 443, trust, DEADLINE_S))
+    except ConfigError:
+        return None  # the file is gone or damaged
     except ProgramError:
         return profile.ca_file  # the steps of the test say what it is
     return profile.ca_file if fault is None else None

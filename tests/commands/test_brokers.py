@@ -241,8 +241,20 @@ async def test_logout_takes_the_secret_and_forget_the_whole_profile(
     assert "dcvtui login --profile lab" in shell.err
     await shell("logout", "lba", code=253)
     assert "Did you mean 'lab'?" in shell.err
+    (profiles.parent / "lab_ca.pem").write_text("a CA that was accepted once")
     await shell("logout", "lab", "--forget")
     assert read_profiles(profiles).profiles == {}
+    assert [path.name for path in profiles.parent.iterdir()] == ["profiles.toml"]
+
+
+async def test_a_kept_ca_that_is_gone_or_no_longer_fits_is_asked_about_again(
+    running: RunningBroker, profiles: Path, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = profiles.parent / "gone.pem"
+    save_profile(profiles, Profile("lab", running.url, running.client_id, "old", ca_file=gone))
+    pipe_secret(running, monkeypatch)
+    await shell("login", "--profile", "lab", "--client-secret-file", "-", code=6)
+    assert "--trust-fingerprint SHA256:" in shell.err
 
 
 # ------------------------------------------------------------------ the keyring

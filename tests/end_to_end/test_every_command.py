@@ -190,6 +190,15 @@ def test_in_a_pipe_it_is_json(machine: Machine, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", LINES)
+def test_a_table_in_a_pipe_is_plain_text(machine: Machine, name: str) -> None:
+    line = LINES[name]
+    done = machine.pipe(*name.split(), *filter(None, machine.filled(line.words)), "--output", "table")
+    assert done.returncode == line.code, done.stderr
+    assert re.search("[\x00-\x09\x0b-\x1f\x7f]", done.stdout + done.stderr) is None
+    assert done.stdout.startswith("{") == ("json" in line.words)
+
+
+@pytest.mark.parametrize("name", LINES)
 def test_on_a_terminal_it_is_for_people(machine: Machine, name: str) -> None:
     line = LINES[name]
     text, code = machine.terminal(*name.split(), *filter(None, machine.filled(line.words)))
