@@ -9,7 +9,7 @@ are those of the whole process, so only `process` uses this.
 import asyncio
 import gc
 
-_YOUNG = 10_000
+_YOUNG = 2_000
 _YOUNG_TO_MIDDLE = 10
 _NEVER = 1_000_000_000
 _ARRIVED_S = 120

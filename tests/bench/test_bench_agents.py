@@ -33,12 +33,13 @@ from tests.bench.exchange import Exchange
 from tests.bench.test_bench_full_fleet import FullFleet, full_fleet
 from tests.broker.raw_agent import raw_agent, session
 from tests.end_to_end.stand import Stand, free_port, standing
-from tests.fleet_process import FleetProcess, fleet_process, started_broker
+from tests.fleet_process import FleetProcess, fleet_process, started_agents, started_broker
 from tests.running import RunningBroker
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
 
 AGENTS = 1000
+ARRIVING = 3000
 ROUNDS = 7
 
 
@@ -48,11 +49,17 @@ ROUNDS = 7
 @contextlib.contextmanager
 def thousand_agents(folder: Path, **settings: Any) -> Iterator[FleetProcess]:
     """A broker with a thousand agents that report every 25 seconds."""
+    with _many_files(), fleet_process(folder, servers=AGENTS, is_still=False, **settings) as fleet:
+        yield fleet
+
+
+@contextlib.contextmanager
+def _many_files() -> Iterator[None]:
+    """Let processes started meanwhile open all the files there can be: a channel is one at both ends."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     try:
-        with fleet_process(folder, servers=AGENTS, is_still=False, **settings) as fleet:
-            yield fleet
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
@@ -95,6 +102,31 @@ def test_all_agents_are_back_after_a_restart(tmp_path: Path) -> None:
 def _with_agent(answer: dict[str, Any]) -> int:
     away = {"UNKNOWN", "UNREACHABLE_AGENT"}
     return sum(1 for server in answer["Servers"] if server.get("UnavailabilityReason") not in away)
+
+
+def test_f14_stalls_while_agents_arrive_and_report(tmp_path: Path) -> None:
+    """With real channels over TLS; the fleet that only the registry knows is in the other F14."""
+    told = {"state_dir": str(tmp_path), "is_still": False, "seed": 7, "servers": ARRIVING, "sessions": None}
+    with _many_files(), full_fleet(tmp_path / "broker", "lively", servers=0) as fleet:
+        exchange = fleet.exchange()
+        exchange.read("GET", "/stall")
+        told |= {name: fleet.notice[name] for name in ("agent_url", "ca_file")}
+        began, cpu = time.monotonic(), exchange.cpu_s()
+        with started_agents(told, tmp_path / "agents.log"):
+            arrived_s, cpu_s = time.monotonic() - began, exchange.cpu_s() - cpu
+            arriving = exchange.read("GET", "/stall")
+            page = exchange.request("POST", "/describeServers", {})
+            latencies = _paced(exchange, page, 300, 0.1)
+            reporting = exchange.read("GET", "/stall")
+    said = [
+        f"{stall['stall_s'] * 1e3:.0f} ms (of CPU {stall['cpu_s'] * 1e3:.0f})"
+        for stall in (arriving, reporting)
+    ]
+    print(
+        f"\nF14 longest stall while {ARRIVING} agents arrive in {arrived_s:.0f} s at"
+        f" {cpu_s / ARRIVING * 1e3:.2f} ms of CPU each: {said[0]};"
+        f" while they report and pages are read: {said[1]}, slowest page {max(latencies) * 1e3:.0f} ms"
+    )
 
 
 # ------------------------------------------------------------------ commands beside pages
