@@ -279,7 +279,8 @@ class Fleet:
             for tag in tags.items() - server.tags.items():
                 for record in server.sessions.values():
                     self.sessions_by_tag[tag].add(record.order_key, record)
-        server.block, server.tags, server.facts = block, tags, None
+        server.block, server.tags = block, tags
+        server.facts = server.lasting_json = None
         # Now, not when placement first asks: those of a whole fleet would hold everybody up.
         requirement_facts(server)
         if is_lasting_changed:  # sessions show the name of their server

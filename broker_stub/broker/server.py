@@ -8,6 +8,7 @@ made of it when somebody asks, and kept until the next report.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from broker_stub.broker.session import SessionRecord, encode
@@ -19,6 +20,7 @@ MAX_SESSIONS_PER_USER_TAG = "dcv:max-concurrent-sessions-per-user"
 
 LIVE_HOST_MEMBERS = frozenset(("memory", "swap", "cpuLoadAverage", "loggedInUsers"))
 """Metrics: they change with every update and are never stored."""
+_LIVE_IN_ORDER = sorted(LIVE_HOST_MEMBERS)
 _LIVE_MEMBERS = frozenset(
     ("host", "healthy", "existingLoggedInUser", "consoleSessionCount", "virtualSessionCount")
 )
@@ -93,6 +95,8 @@ class ServerRecord:
     """What it can take; `None`: to be looked at."""
     brief_json: bytes | None = None
     """JSON as sessions show it; `None`: to be encoded."""
+    lasting_json: bytes | None = None
+    """JSON of the host without metrics; `None`: to be encoded."""
     part: bytes | None = None
     """JSON with the host, as pages of servers hold it; `None`: to be encoded."""
     facts: dict[str, Fact] | None = None
@@ -169,13 +173,14 @@ def is_full(server: ServerRecord) -> bool:
 # ------------------------------------------------------------------ JSON
 
 
+@lru_cache(maxsize=1024)
+def _wire_name(name: str) -> str:
+    return _CAPITALIZED.get(name) or name[:1].upper() + name[1:]
+
+
 def _wire_names(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {
-            _CAPITALIZED.get(name) or name[:1].upper() + name[1:]: _wire_names(one)
-            for name, one in value.items()
-            if one is not None
-        }
+    if isinstance(value, dict):
+        return {_wire_name(name): _wire_names(one) for name, one in value.items() if one is not None}
     return [_wire_names(one) for one in value] if isinstance(value, list) else value
 
 
@@ -223,12 +228,25 @@ def server_wire(server: ServerRecord) -> dict[str, Any]:
 
 def host_wire(server: ServerRecord) -> dict[str, Any]:
     """Facts and metrics of the host in wire form; the lists are there even if empty."""
-    host: dict[str, Any] = _wire_names(server.block.get("host") or {})
-    host.setdefault("Gpus", [])
-    host.setdefault("LoggedInUsers", [])
-    if not host.get("Aws"):
-        host.pop("Aws", None)  # the whole object only on EC2
-    return host
+    return _lasting_host_wire(server) | _live_host_wire(server)
+
+
+def _lasting_host_wire(server: ServerRecord) -> dict[str, Any]:
+    host = server.block.get("host") or {}
+    wire: dict[str, Any] = _wire_names(
+        {name: value for name, value in host.items() if name not in LIVE_HOST_MEMBERS}
+    )
+    wire.setdefault("Gpus", [])
+    if not wire.get("Aws"):
+        wire.pop("Aws", None)  # the whole object only on EC2
+    return wire
+
+
+def _live_host_wire(server: ServerRecord) -> dict[str, Any]:
+    host = server.block.get("host") or {}
+    wire: dict[str, Any] = _wire_names({name: host.get(name) for name in _LIVE_IN_ORDER})
+    wire.setdefault("LoggedInUsers", [])
+    return wire
 
 
 def brief_json(server: ServerRecord) -> bytes:
@@ -241,7 +259,10 @@ def brief_json(server: ServerRecord) -> bytes:
 def server_part(server: ServerRecord) -> bytes:
     """The server's JSON as pages of servers hold it; kept until it changes."""
     if server.part is None:
-        server.part = b'%b,"Host":%b}' % (brief_json(server)[:-1], encode(host_wire(server)))
+        if server.lasting_json is None:
+            server.lasting_json = encode(_lasting_host_wire(server))
+        lasting, live = server.lasting_json[:-1], encode(_live_host_wire(server))[1:]
+        server.part = b'%b,"Host":%b,%b}' % (brief_json(server)[:-1], lasting, live)
     return server.part
 
 

@@ -115,9 +115,12 @@ class SessionRecord:
 # ------------------------------------------------------------------ JSON
 
 
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
+
+
 def encode(value: Any) -> bytes:
     """JSON as it goes over the wire; ASCII only, so that any text a host reports can be encoded."""
-    return json.dumps(value, separators=(",", ":")).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def session_wire(record: SessionRecord) -> dict[str, Any]:

@@ -338,7 +338,7 @@ class Scene:
         """What is made once and kept is what would be made now."""
         fleet = self.registry._fleet
         for server in fleet.servers.values():
-            fresh = replace(server, brief_json=None, part=None, facts=None, standing=None)
+            fresh = replace(server, brief_json=None, lasting_json=None, part=None, facts=None, standing=None)
             assert server_part(server) == server_part(fresh)
             assert requirement_facts(server) == requirement_facts(fresh)
             if server.standing is not None:
