@@ -318,7 +318,8 @@ class Conversation:
         while self._watch.is_outdated:
             await self._watch.look()
         turn, told = self._sessions_turn, self._told_sessions
-        now = self._watch.sessions
+        # After a look that failed the last one may be older than a session made since: nothing has ended.
+        now = told if self._watch.has_failed_look else self._watch.sessions
         changed = [session for key, session in now.items() if told.get(key) != session]
         removed = [key for key in told if key not in now]
         if not (changed or removed or is_due or turn.is_full_wanted):
