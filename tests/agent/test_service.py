@@ -138,6 +138,25 @@ async def test_a_session_that_ends_before_it_was_reported_is_not_taken_for_alive
         await until_state(broker, session_id, "DELETED")
 
 
+async def test_a_new_session_is_not_given_up_because_its_host_cannot_be_looked_at(
+    broker: RunningBroker, host: SmallHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A list from before a session was made, kept because looking fails, does not say that it is gone."""
+    usual = host.backend.create
+
+    async def and_silent(spec: SessionSpec) -> SessionInfo:
+        info = await usual(spec)
+        host.backend.is_listable = False
+        return info
+
+    monkeypatch.setattr(host.backend, "create", and_silent)
+    async with host.running():
+        (session_id,) = await create(broker)
+        await until_state(broker, session_id, "UNKNOWN")
+        host.backend.is_listable = True
+        await until_state(broker, session_id, "READY")
+
+
 @pytest.mark.covers("G9")
 async def test_changed_tags_and_metrics_show_within_an_interval(
     broker: RunningBroker, host: SmallHost
