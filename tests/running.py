@@ -91,6 +91,7 @@ async def running_broker(
     tmp_path: Path,
     rules: Mapping[str, Any] | None = None,
     now: Any = utc_now,
+    steady: Any = None,  # any type, so that settings may come from a dictionary of texts
     **settings: Any,
 ) -> AsyncIterator[RunningBroker]:
     """Run a broker for the length of the block.
@@ -99,10 +100,12 @@ async def running_broker(
         tmp_path: Where it keeps everything; the same folder again is a restart of the same broker.
         rules: Limits and times of the registry to change, for tests that cannot wait a minute.
         now: The broker's clock.
+        steady: The clock for deadlines and silence; the broker's clock if only that is given.
         settings: Settings of the properties file, with `_` for `-`.
     """
     loaded = load_values(broker_values(tmp_path / "broker", **settings)).settings
-    broker = Broker(loaded, replace(rules_of(loaded), **(rules or {})), now)
+    rules_now = replace(rules_of(loaded), **(rules or {}))
+    broker = Broker(loaded, rules_now, now, steady or (None if now is utc_now else now))
     await broker.start()
     try:
         client_id, secret = await broker.tokens.register_client("test", allow_duplicate=True)

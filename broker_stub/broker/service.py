@@ -44,6 +44,7 @@ from broker_stub.broker.rules import api_rules_of, demands_of, rules_of, screens
 from broker_stub.broker.settings import Settings
 from broker_stub.broker.settings_file import Loaded, SettingsError
 from broker_stub.broker.sockets import ListenError, local_url, open_socket, short_path
+from broker_stub.broker.steady_clock import SteadyClock
 from broker_stub.broker.store import Store
 from broker_stub.broker.throttle import Throttle
 from broker_stub.broker.working_path import only_broker_of, prepare_working_path, socket_path
@@ -63,6 +64,7 @@ class Broker:
         settings: What it was told.
         rules: The registry's rules, if other than those of the settings.
         now: The clock.
+        steady: The clock for deadlines and silence, which never leaps.
         reread: Reads the configuration file again.
 
     Attributes:
@@ -79,6 +81,7 @@ class Broker:
         settings: Settings,
         rules: Rules | None = None,
         now: Callable[[], datetime] = utc_now,
+        steady: Callable[[], datetime] | None = None,
         reread: Callable[[], Loaded] | None = None,
     ) -> None:
         self._settings = settings
@@ -89,6 +92,7 @@ class Broker:
         self.metrics = Metrics(settings.running.fleet_name)
         self._rules = rules or rules_of(settings)
         self._now = now
+        self._steady = steady or SteadyClock()
         self._is_stopping = False
         self._exit = contextlib.AsyncExitStack()
         self.gateway_url: str | None = None
@@ -225,12 +229,12 @@ class Broker:
         self.external = await restored_servers(self.store, settings, self._now)
         stack.callback(self.external.close)
         self.external.warm_up()
-        self.coordinator = Coordinator(self.registry, self.store, self._now)
+        self.coordinator = Coordinator(self.registry, self.store, self._steady)
         self.agents = AgentChannels(
             self.coordinator,
             self.tokens,
             requires_token=settings.authorization.enable_agent_authorization,
-            now=self._now,
+            now=self._steady,
             metrics=self.metrics,
         )
         self.coordinator.deliver = self.agents.deliver
@@ -276,7 +280,7 @@ class Broker:
     # -------------------------------------------------------------- parts
 
     async def _restored(self) -> Registry:
-        return await restored_registry(self.store, self._rules, self._now)
+        return await restored_registry(self.store, self._rules, self._steady)
 
     async def _client_app(self) -> HttpApi:
         client = self._settings.client

@@ -132,7 +132,7 @@ async def test_the_channel_stands_behind_a_proxy_that_ends_tls_and_drops_idle_co
 ) -> None:
     """A load balancer that ends TLS, speaks HTTP/1 and drops connections on which nothing moves: pings keep
     the channel open, though reports are far apart, and sessions are created over it."""
-    async with running_broker(tmp_path) as broker, idle_proxy(broker, idle_s=1.0) as proxy:
+    async with running_broker(tmp_path) as broker, idle_proxy(broker, idle_s=1.5) as proxy:
         straight = access_to(broker.agent_url, broker.ca_file)
         access = ThroughRelay(straight, BrokerAddress(proxy.host, proxy.port, broker.ca_file))
         quiet = SmallHost(access, 2, pace=Pace(update_interval_s=3600, ping_interval_s=3600))
@@ -143,7 +143,7 @@ async def test_the_channel_stands_behind_a_proxy_that_ends_tls_and_drops_idle_co
         async with host.running() as agent:
             dropped = proxy.dropped
             loop = asyncio.get_running_loop()
-            until_s = loop.time() + 3.0
+            until_s = loop.time() + 4.0
             await until(lambda: loop.time() > until_s or not agent.is_connected)
             assert agent.is_connected
             assert proxy.dropped == dropped

@@ -191,14 +191,14 @@ async def test_a_session_that_vanishes_after_creation_is_a_failed_creation(
 async def test_a_session_is_usable_only_with_its_display(backend: DcvBackend, dcv: FakeDcv) -> None:
     """A creation is answered only when the session shows a display and its authority file is there; until
     then the session is not listed."""
-    dcv.go_wrong("create-session", display_after_s=0.8)
+    dcv.go_wrong("create-session", display_after_s=600)
     creation = asyncio.create_task(backend.create(spec_of()))
-    await until(lambda: dcv.calls_of("describe-session"))
+    await until(lambda: len(dcv.calls_of("describe-session")) > 2)
     assert await backend.list() == []
     assert not creation.done()
+    dcv.change("s-1", shows_at=0)
     info = await creation
     assert await backend.list() == [info]
-    assert (dcv.sessions["s-1"]["shows_at"]) <= max(call["at"] for call in dcv.calls)
 
 
 @pytest.mark.covers("S7")
@@ -348,11 +348,11 @@ async def test_endpoints_that_cannot_be_read_are_the_usual_one(
 @pytest.mark.covers("S10")
 async def test_a_hanging_command_is_killed_with_its_children(dcv: FakeDcv, place: Path) -> None:
     """A `dcv` that does not end is killed at its limit, with what it started, and the agent goes on."""
-    backend = await DcvBackend.open(dcv_settings(dcv, place, list_limit_s=1.0, poll_s=3600.0))
+    backend = await DcvBackend.open(dcv_settings(dcv, place, list_limit_s=3.0, poll_s=3600.0))
     await until(lambda: len(dcv.calls) == 1)
     dcv.go_wrong("list-sessions", hangs=True)
     refused = await refusal(backend.list())
-    assert "timed out after 1 seconds" in refused.message
+    assert "timed out after 3 seconds" in refused.message
     assert len(dcv.hanging) == 2
     await until(lambda: not any(is_running(pid) for pid in dcv.hanging))
     dcv.recover()
