@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from dcvtui.private_files import file_stem
+
 
 @dataclass(frozen=True, slots=True)
 class ConsoleFiles:
@@ -26,6 +28,10 @@ class ConsoleFiles:
         """What was done, a line of JSON each."""
         return self.state / "audit.jsonl"
 
+    def permissions(self, profile: str) -> Path:
+        """The permissions texts sent to the sessions of a profile's broker."""
+        return permissions_file(self.state, profile)
+
     @classmethod
     def standard(cls) -> "ConsoleFiles":
         """The usual places on this system."""
@@ -34,3 +40,8 @@ class ConsoleFiles:
         return cls(
             platformdirs.user_config_path("dcvtui") / "settings.toml", platformdirs.user_state_path("dcvtui")
         )
+
+
+def permissions_file(state: Path, profile: str) -> Path:
+    """Where in the folder of what is remembered the texts sent to a profile's broker are."""
+    return state / f"permissions-{file_stem(profile)}.json"

@@ -45,6 +45,7 @@ def connect(given: Given, /, **wanted: Any) -> int:
     import asyncio  # noqa: PLC0415  as above
     import os  # noqa: PLC0415  as above
 
+    from dcvtui.console_files import ConsoleFiles  # noqa: PLC0415  as above
     from dcvtui.headless.links import LinkRequest, print_link  # noqa: PLC0415  as above
 
     if wanted["is_direct"] and wanted["gateway"]:
@@ -52,4 +53,6 @@ def connect(given: Given, /, **wanted: Any) -> int:
     if wanted["file"] and wanted["form"] not in (None, "dcv"):
         raise click.BadParameter(f"It contradicts --form {wanted['form']}.", param_hint="--file")
     is_ssh = bool(os.environ.get("SSH_TTY") or os.environ.get("SSH_CONNECTION"))
-    return asyncio.run(print_link(given.connection(), LinkRequest(**wanted, is_ssh=is_ssh)))
+    connection = given.connection()
+    sent = ConsoleFiles.standard().permissions(connection.name)
+    return asyncio.run(print_link(connection, LinkRequest(**wanted, is_ssh=is_ssh, sent=sent)))

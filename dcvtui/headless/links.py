@@ -20,6 +20,7 @@ from dcvtui.connect import (
     direct_route,
     file_name,
     handed_out,
+    may_see,
     native_url,
     token_end,
     warnings_of,
@@ -29,6 +30,7 @@ from dcvtui.errors import ConfigError, NotUnderstood
 from dcvtui.headless.words import say
 from dcvtui.output import ExitCode, Format, write_object, write_rows
 from dcvtui.private_files import replace_private, shown_path
+from dcvtui.sent_permissions import SentPermissions
 
 FORMS = ("url", "native", "dcv", "json")
 _LIFE_NOT_KNOWN = "not known; the broker's default is 60 minutes"
@@ -71,6 +73,7 @@ class LinkRequest:
         is_direct: no gateway, also where the profile has one.
         file: where to put a `.dcv` file; `-` for standard output.
         is_ssh: the person sits at another machine.
+        sent: where the console keeps the permissions that it sent.
     """
 
     session_id: str
@@ -80,6 +83,7 @@ class LinkRequest:
     is_direct: bool = False
     file: Path | None = None
     is_ssh: bool = False
+    sent: Path | None = None
 
 
 async def print_link(connection: Connection, wanted: LinkRequest) -> int:
@@ -100,7 +104,8 @@ async def print_link(connection: Connection, wanted: LinkRequest) -> int:
     session = answer.model.session.to_wire()
     way = route or direct_route(session, connection.address_tag)
     end = token_end(token)
-    for warning in warnings_of(session, None if route else way, end, datetime.now(UTC)):
+    shut_out = user if _is_shut_out(session, user, wanted.sent) else ""
+    for warning in warnings_of(session, None if route else way, end, datetime.now(UTC), shut_out=shut_out):
         say(warning)
     form = wanted.form or ("dcv" if wanted.file else "url")
     if form == "json":
@@ -114,6 +119,12 @@ async def print_link(connection: Connection, wanted: LinkRequest) -> int:
     life = f"until {end.astimezone():%H:%M}" if end else _LIFE_NOT_KNOWN
     say(f"for {user}, valid {life}")
     return ExitCode.OK
+
+
+def _is_shut_out(session: Mapping[str, Any], user: str, sent: Path | None) -> bool:
+    """The permissions that the console sent last do not let the user see the session."""
+    known = SentPermissions(sent).last(str(session.get("Id"))) if sent else None
+    return known is not None and not may_see(known.text, str(session.get("Owner") or ""), user)
 
 
 def _route(connection: Connection, wanted: LinkRequest) -> Route | None:

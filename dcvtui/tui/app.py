@@ -28,10 +28,10 @@ from textual.worker import WorkerState
 from dcvtui.attention import Limits
 from dcvtui.audit import AuditTrail
 from dcvtui.config import Connection
+from dcvtui.console_files import permissions_file
 from dcvtui.fleet import Key
 from dcvtui.known_brokers import KnownBroker
 from dcvtui.polling import LinkState, Pace, Update
-from dcvtui.private_files import file_stem
 from dcvtui.saved import Saved
 from dcvtui.settings import Settings
 from dcvtui.terminal import Answers, CopyError, Images, Terminal, copy_text, from_environment
@@ -363,7 +363,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
 
         name = broker.connection.name
         folder = self._options.state_folder
-        sent = SentPermissions(folder / f"permissions-{file_stem(name)}.json" if folder else None)
+        sent = SentPermissions(permissions_file(folder, name) if folder else None)
         if self._watch.is_complete:
             sent.keep_only({session.id for session in self._watch.of_profile(name).sessions.values()})
         from dcvtui.viewer import Viewer, find_viewer  # noqa: PLC0415  as above

@@ -436,6 +436,7 @@ async def test_locate_says_where_every_file_is(profiles: Path, shell: Shell) -> 
     found = {one["what"]: one for one in (await shell.json("locate"))["files"]}
     assert (found["profiles"]["path"], found["profiles"]["exists"]) == (str(profiles), False)
     assert str(profiles) in await shell("locate", "--output", "table")
+    assert found["settings of the console"]["path"] == str(profiles.parent / "settings.toml")
 
 
 async def test_doctor_ends_with_5_if_something_does_not_work(

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 import sys
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from dcvtui.console_files import ConsoleFiles
+from dcvtui.sent_permissions import SentPermissions
 from tests.awkward_broker import Asked, AwkwardBroker, reply
 from tests.commands.recording import SERVER, Fleet, Shell, session
 from tests.pseudo_terminal import Terminal
@@ -151,6 +154,18 @@ async def test_what_may_keep_a_client_out_is_said_before(
     await shell("connect", "id-1")
     for words in ("is CREATING", "All places are taken", "private address", "The token has ended"):
         assert words in shell.err
+
+
+async def test_whom_the_permissions_sent_last_shut_out_is_told(
+    reachable: AwkwardBroker, shell: Shell
+) -> None:
+    name = reachable.url.removeprefix("https://")
+    sent = SentPermissions(ConsoleFiles.standard().permissions(name))
+    sent.note(["id-1"], "[permissions]\n%owner% allow builtin\n", datetime(2026, 3, 1, tzinfo=UTC))
+    await shell("connect", "id-1")
+    assert "do not let" not in shell.err
+    await shell("connect", "id-1", "--user", "bob")
+    assert "The permissions sent last do not let bob see this session." in shell.err
 
 
 @pytest.mark.parametrize(
