@@ -156,10 +156,17 @@ class WallList(FleetList):
                 self.is_asking = False
             self.look_again()
             self._news.clear()
+            await self._pause(has_asked=bool(turn))
+
+    async def _pause(self, *, has_asked: bool) -> None:
+        """Until the next turn: news makes it come earlier, but no two calls follow each other at once."""
+        if self.looking.why_not:
+            await self._news.wait()
+        elif has_asked:
+            await asyncio.sleep(TURN_S)
+        else:
             with contextlib.suppress(TimeoutError):
-                # Without anything to ask for only news wakes it: a clock would send nothing but cost time.
-                limit = None if self.looking.why_not else TURN_S
-                await asyncio.wait_for(self._news.wait() if not turn else _never(), limit)
+                await asyncio.wait_for(self._news.wait(), TURN_S)
 
     def _next(self) -> list[SessionRecord]:
         records = self.listing.records
@@ -276,7 +283,3 @@ class WallList(FleetList):
     @work(group="wall-draw")
     async def _redraw_one(self, key: Key) -> None:
         await self._draw([key])
-
-
-async def _never() -> None:
-    await asyncio.Event().wait()
