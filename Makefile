@@ -23,6 +23,8 @@ $(VENV)/user.stamp: requirements.lock pyproject.toml
 	@echo "Setting up $(VENV) (once) ..." >&2
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@# As pip does for what it copies: else a machine that writes no bytecode compiles the program at each start.
+	@$(BIN)/python -m compileall -q dcvtui broker_stub
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/user.stamp requirements-dev.lock

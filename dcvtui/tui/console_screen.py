@@ -135,6 +135,8 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         with Vertical(id="views"):
             for view, one in self.lists.items():
                 one.display = view == self.view
+                # Before it is mounted: later each class would be matched with all styles of all its parts.
+                one.make_room(self.app.size.width)
                 yield one
         yield PromptLine("/", id="filter")
         yield PromptLine(":", id="command", suggester=SuggestFromList(commands, case_sensitive=False))
