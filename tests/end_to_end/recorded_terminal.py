@@ -17,6 +17,7 @@ DCVTUI = str(COMMANDS / "dcvtui")
 _SEQUENCE = re.compile(
     r"\x1b\[[0-9;?<>=]*\$?[A-Za-z]"  # CSI: colours, places, modes
     r"|\x1b\][0-9;]*[^\x07\x1b]*(?:\x07|\x1b\\)"  # OSC: looked at by itself
+    r"|\x1b_Gi=4211,[^\x1b]*\x1b\\"  # the one question about graphics, word for word
     r"|\x1b[>=78M]|\x1b\(B"
 )
 _OSC = re.compile(r"\x1b\][^\x07\x1b]*")
