@@ -13,12 +13,11 @@ import shlex
 import sys
 import time
 import traceback
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from rich.text import Text
 from textual import events, on
@@ -26,15 +25,13 @@ from textual.binding import Binding, BindingType
 from textual.worker import WorkerState
 
 from dcvtui.attention import Limits
-from dcvtui.audit import AuditTrail
 from dcvtui.config import Connection
-from dcvtui.console_files import permissions_file
-from dcvtui.fleet import Key
 from dcvtui.known_brokers import KnownBroker
 from dcvtui.polling import LinkState, Pace, Update
 from dcvtui.saved import Saved
 from dcvtui.settings import Settings
 from dcvtui.terminal import Answers, CopyError, Images, Terminal, copy_text, from_environment
+from dcvtui.tui.actions import Actions, Hands
 from dcvtui.tui.brokers import Broker, Brokers
 from dcvtui.tui.console_screen import ConsoleScreen
 from dcvtui.tui.details_pane import TextScreen
@@ -46,14 +43,12 @@ from dcvtui.tui.ordered_keys import OrderedKeysApp
 from dcvtui.tui.palette import ActionPalette, ReadingActions, ViewActions
 from dcvtui.tui.size_screen import SizeScreen, is_too_small
 from dcvtui.tui.themes import DARK, LIGHT
-from dcvtui.watch import DrainProgress, Watch
+from dcvtui.watch import Watch
 
 if TYPE_CHECKING:
     from textual.driver import Driver
 
     from dcvtui.client import BrokerClient
-    from dcvtui.operations import ItemResult
-    from dcvtui.tui.flows import Flows
 
 _MINUTE_S = 60.0
 _TWICE_S = 2.0
@@ -141,7 +136,6 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         self._ascii_only = not self._terminal.is_utf8 if wanted is None else wanted
         settings, folder = options.settings, options.state_folder
         self._keys = keymap(settings.keys)
-        self._audit = AuditTrail(folder / "audit.jsonl" if folder else None, os.environ.get("USER", ""))
         self._watch = Watch(Limits(idle=settings.idle_limit))
         for broker in self._brokers:
             self._watch.expect(broker.connection.name)
@@ -161,12 +155,23 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
                 LivePicture(self._drawing, self._brokers.take_pictures, looking)
             )
         self._console.stop_work = self._brokers.stop_work
+        self._actions = Actions(
+            self._brokers,
+            self._watch,
+            self._console,
+            Hands(
+                self._terminal,
+                self._drawing,
+                ask=self.push_screen_wait,
+                copy=self.copy_text,
+                run=lambda work: self.run_worker(work, group="action"),
+            ),
+            folder,
+        )
         self._has_chosen_view = False
         self._is_ready_to_act = False
-        self._drained: DrainProgress | None = None
         self._interrupted_at = 0.0
         self._has_mouse = True
-        self._undoable: deque[tuple[str, Callable[[], object]]] = deque(maxlen=50)
         self.animation_level = "none"
 
     # ------------------------------------------------------------------ start
@@ -233,7 +238,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         link_before = self._watch.links.get(update.profile)
         self._watch.take(update, self.broker_now())
         self._console.take(update.difference)
-        self._tell_drain()
+        self._actions.tell_drain()
         if update.difference.servers or link_before is None or update.link.state is not link_before.state:
             self._tell_form(update.profile)
         if len(update.difference.servers.added) + len(update.difference.sessions.added) >= _MANY:
@@ -246,15 +251,6 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         if self._watch.is_complete and not was_complete and self._watch.items and not self._has_chosen_view:
             self._console.go("attention")
 
-    def _tell_drain(self) -> None:
-        """Say how far draining is, whenever it has come further."""
-        progress = self._watch.drain_progress()
-        if progress is not None and progress != self._drained:
-            self._console.say(progress.sentence)
-            if progress.empty == progress.servers:
-                self._watch.activity.note("drain", "", progress.sentence, self.broker_now())
-        self._drained = progress
-
     def _tell_form(self, profile: str) -> None:
         """A form that evaluates against the fleet does so again."""
         for screen in self.screen_stack if self.is_running else ():
@@ -263,7 +259,9 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
                 servers = self._watch.of_profile(profile).servers.values()
                 show(
                     list(servers),
-                    self._stale_time(profile) if self._watch.links[profile].state is LinkState.STALE else "",
+                    self._actions.stale_time(profile)
+                    if self._watch.links[profile].state is LinkState.STALE
+                    else "",
                 )
 
     def _minute(self) -> None:
@@ -298,124 +296,7 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
         elif message.name == "open-wall":
             self._console.go("wall")
         else:
-            self.run_worker(self._act(message.name, message.records), group="action")
-
-    async def _act(self, name: str, records: Sequence[Any]) -> None:
-        if name == "create":
-            await self._create(records)
-            return
-        if name in ("screenshot", "connect"):
-            records = records[:1]
-        # One after another: each asks about items of its own broker only.
-        for profile in dict.fromkeys(record.profile for record in records):
-            flows = self._flows_of(self._brokers[profile], is_reading=name in ("screenshot", "connect"))
-            some = [record for record in records if record.profile == profile]
-            if flows is None:
-                continue
-            match name:
-                case "screenshot" | "connect":
-                    await getattr(flows, name)(some[0])
-                case "drain":
-                    self._watch.draining.update(await flows.drain(some))
-                    self._watch.look(self.broker_now())
-                    self._console.take_items()
-                    self._tell_drain()
-                case _:
-                    await getattr(flows, name)(some)
-
-    async def _create(self, records: Sequence[Any]) -> None:
-        """Ask for new sessions, on a server that was chosen or on a broker that is."""
-        is_here = self._console.view == "servers" and len(records) == 1
-        likely = records[0].profile if records else next(iter(self._brokers)).connection.name
-        chosen = likely if is_here else await self._choose_broker(likely)
-        flows = self._flows_of(self._brokers[chosen]) if chosen else None
-        if flows is not None:
-            await flows.create(records[0] if is_here else None)
-
-    async def _choose_broker(self, likely: str) -> str | None:
-        """Ask on which broker, where there are several that can be changed."""
-        choices = [
-            (one.name, f"{one.name}  {one.url.partition('://')[2]}")
-            for one in self._brokers.connections()
-            if not one.read_only
-        ]
-        if len(choices) < 2:
-            return choices[0][0] if choices else likely
-        from dcvtui.tui.choice_dialog import ChoiceDialog  # noqa: PLC0415  not needed before the first rows
-
-        return await self.push_screen_wait(ChoiceDialog("On which broker?", choices, likely))
-
-    def _flows_of(self, broker: Broker, *, is_reading: bool = False) -> "Flows | None":
-        """What acts on a broker; None, with a word why, if nothing may or can."""
-        if broker.connection.read_only and not is_reading:
-            self._console.say("read-only")
-            return None
-        if broker.client is None:
-            self._console.say("Not connected yet.")
-            return None
-        if broker.flows is None:
-            broker.flows = self._make_flows(broker, broker.client)
-        return broker.flows
-
-    def _make_flows(self, broker: Broker, client: "BrokerClient") -> "Flows":
-        from dcvtui.sent_permissions import SentPermissions  # noqa: PLC0415  loaded after the first rows
-        from dcvtui.tui.flows import Flows, Surroundings  # noqa: PLC0415  as above
-
-        name = broker.connection.name
-        folder = self._options.state_folder
-        sent = SentPermissions(permissions_file(folder, name) if folder else None)
-        if self._watch.is_complete:
-            sent.keep_only({session.id for session in self._watch.of_profile(name).sessions.values()})
-        from dcvtui.viewer import Viewer, find_viewer  # noqa: PLC0415  as above
-
-        viewer = find_viewer(os.environ)
-        return Flows(
-            client,
-            Surroundings(
-                broker.connection,
-                self._terminal,
-                self._drawing,
-                ask=self.push_screen_wait,
-                say=self._console.say,
-                snapshot=lambda: self._watch.of_profile(broker.connection.name),
-                stale_time=lambda: self._stale_time(broker.connection.name),
-                copy=self.copy_text,
-                finished=self._finished,
-                now=self.broker_now,
-                open_viewer=Viewer(viewer, os.environ).open if viewer else None,
-                saved=self._console.saved,
-                where=lambda: f" on {name}" if len(self._brokers) > 1 else "",
-            ),
-            sent=sent,
-        )
-
-    def _stale_time(self, profile: str) -> str:
-        link = self._watch.links[profile]
-        return f"{link.last_good.astimezone():%H:%M}" if link.last_good else ""
-
-    def _finished(self, verb: str, results: "Sequence[tuple[Key, ItemResult]]") -> None:
-        """Keep what came of an action, and look at the fleet again."""
-        self._watch.activity.note_results(verb, results, self.broker_now())
-        brokers = {one.name: one.url for one in self._brokers.connections()}
-        if problem := self._audit.note(verb, results, self.broker_now(), brokers):
-            self._watch.activity.note("audit", "", problem, self.broker_now())
-        done = [key for key, result in results if result.outcome == "done"]
-        if done and verb in ("open", "close", "drain"):
-            self._undoable.append((verb, lambda: self._undo_servers(verb, done)))
-        if done and verb == "permissions":
-            self._undoable.append((verb, lambda: self._undo_permissions(done)))
-        self._console.take_items()
-        self._brokers.look_for([key for key, _ in results], are_sessions=verb in ("create", "delete"))
-
-    def _undo_servers(self, verb: str, keys: "Sequence[Key]") -> None:
-        servers = [self._watch.snapshot.servers[key] for key in keys if key in self._watch.snapshot.servers]
-        if servers:
-            self.run_worker(self._act("close" if verb == "open" else "open", servers), group="action")
-
-    def _undo_permissions(self, keys: "Sequence[Key]") -> None:
-        known = self._watch.snapshot.sessions
-        sessions = [known[key] for key in keys if key in known]
-        self.run_worker(self._act("undo_permissions", sessions), group="action")
+            self.run_worker(self._actions.act(message.name, message.records), group="action")
 
     # ------------------------------------------------------------------ copying, quitting, small things
 
@@ -480,16 +361,11 @@ class ConsoleApp(OrderedKeysApp[int], inherit_bindings=False):
     @on(FleetList.Undoable)
     def note_undoable(self, message: FleetList.Undoable) -> None:
         """Remember what can be taken back."""
-        self._undoable.append((message.label, message.undo))
+        self._actions.note_undoable(message.label, message.undo)
 
     def action_undo_last(self) -> None:
         """Take back the last marks, filter, opening or closing."""
-        if not self._undoable:
-            self._console.say("Nothing to take back.")
-            return
-        label, undo = self._undoable.pop()
-        self._console.say(f"taken back: {label}")
-        undo()
+        self._actions.undo_last()
 
     def action_quit_console(self) -> None:
         """Leave; ask once more if something is under way."""
