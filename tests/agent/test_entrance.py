@@ -3,10 +3,12 @@
 import asyncio
 import errno
 import logging
+import os
 import shutil
+import socket
 import ssl
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -192,6 +194,63 @@ async def test_a_renewed_certificate_is_shown_to_the_next_one_who_comes(host: Ho
             await client.handshake()
         await host.until_connected(1)
         assert await (await inside.connection.ping()) >= 0
+
+
+@pytest.mark.parametrize(("message", "code"), [("text", 1003), (b"x" * 2_000_000, 1009)])
+async def test_what_is_no_rfb_message_ends_the_visit(host: Host, message: str | bytes, code: int) -> None:
+    await host.backend.create(spec_of(init_file="stay.sh"))
+    async with websocket(host.url()) as client:
+        await client.handshake()
+        await client.connection.send(message)
+        with pytest.raises(ConnectionClosed):
+            while True:
+                await client.read(1)
+        assert client.connection.close_code == code
+    await host.until_connected(0)
+
+
+async def test_a_guest_whose_input_cannot_be_checked_is_shown_out(host: Host) -> None:
+    looks = f"[permissions]\n%owner% allow builtin\n{GUEST} allow display\n"
+    await host.backend.create(spec_of(init_file="stay.sh", permissions=looks))
+    async with websocket(host.url(user=GUEST)) as guest:
+        await guest.handshake()
+        await guest.write(b"\x99 no message that anybody knows")
+        with pytest.raises(ConnectionClosed):
+            while True:
+                await guest.read(1)
+        assert guest.connection.close_code == 1008
+    await host.until_connected(0)
+
+
+async def test_strangers_at_the_door_do_not_keep_others_out(host: Host) -> None:
+    """Connections that say nothing, half a request or nonsense cost nobody else anything."""
+    await host.backend.create(spec_of(init_file="stay.sh"))
+    port = host.entrance.endpoint.port
+    links = [socket.create_connection(("127.0.0.1", port), timeout=10) for _ in range(40)]
+    try:
+        for link, words in zip(
+            links, (b"", b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x02", os.urandom(64)) * 10, strict=True
+        ):
+            with suppress(OSError):
+                link.sendall(words)
+        async with websocket(host.url()) as client:
+            await client.handshake()
+    finally:
+        for link in links:
+            link.close()
+
+
+async def test_a_full_host_takes_nobody_more(place: Path) -> None:
+    async with running(place) as host:
+        host.entrance._most_clients = 1
+        await host.backend.create(spec_of(init_file="stay.sh"))
+        await host.backend.create(spec_of("s-2", init_file="stay.sh"))
+        async with websocket(host.url()) as client:
+            await client.handshake()
+            assert (await refused(host.url(session_id="s-2")))[0] == 503
+        await host.until_connected(0)
+        async with websocket(host.url(session_id="s-2")) as client:
+            await client.handshake()
 
 
 # ------------------------------------------------------------------ permissions

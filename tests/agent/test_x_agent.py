@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image as Pictures
+from websockets.exceptions import ConnectionClosed
 
 from broker_stub.agent.x_state import SessionFolder
 from tests.agent.agent_program import running, start
@@ -121,3 +122,35 @@ async def test_a_taken_port_is_said_with_the_key_that_helps(tmp_path: Path) -> N
             log = (site.place / "log" / "agent.log").read_text()
             assert f"Port {port} is taken" in log
             assert "entrance.port" in log
+
+
+async def test_who_was_connected_through_a_killed_agent_has_left_for_the_next_one(tmp_path: Path) -> None:
+    """An agent is killed while somebody looks: the session goes on, and the next agent reports nobody
+    connected, and when the last one left."""
+    async with site_in(tmp_path) as site:
+        agent = await start(site.config)
+        endpoint = (await site.server())["Endpoints"][0]
+        session_id = await site.create()
+        answer = await site.broker.client.get(f"/sessionConnectionData/{session_id}/{ME}")
+        url = url_of(endpoint["Port"], session_id, answer.json()["ConnectionToken"])
+        with pytest.raises(ConnectionClosed):
+            async with websocket(url) as client:
+                await client.handshake()
+
+                async def is_counted() -> bool:
+                    return bool((await site.session(session_id))["NumOfConnections"] == 1)
+
+                await until_async(is_counted, 20)
+                agent.kill()
+                await agent.communicate()
+                while True:
+                    await client.read(1)
+        await site.until(session_id, "UNKNOWN")
+        async with running(site.config):
+
+            async def has_left() -> bool:
+                found = await site.session(session_id)
+                return bool(found["State"] == "READY" and found["NumOfConnections"] == 0)
+
+            await until_async(has_left, 30)
+            assert (await site.session(session_id))["LastDisconnectionTime"]
