@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from broker_stub.service_commands import AGENT_FILE_COMMANDS
+from broker_stub.session_commands import SESSION_COMMANDS
 
 _CONFIG_VARIABLE = "DCVSM_AGENT_CONFIG"
 
@@ -22,7 +23,7 @@ def agent_main() -> None:
     """Run the Session Manager agent of this host."""
 
 
-for command in AGENT_FILE_COMMANDS:
+for command in (*AGENT_FILE_COMMANDS, *SESSION_COMMANDS):
     agent_main.add_command(command)
 
 

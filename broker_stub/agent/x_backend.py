@@ -24,20 +24,17 @@ from broker_stub.agent.backend import (
     SessionInfo,
     SessionSpec,
 )
-from broker_stub.agent.layouts import LayoutError, read_layout
-from broker_stub.agent.owners import find_owner
 from broker_stub.agent.processes import Children
 from broker_stub.agent.screenshots import Screen, ScreenGrabber, monitors_of
+from broker_stub.agent.session_layout import change_layout, screen_of
 from broker_stub.agent.session_permissions import check as check_permissions
 from broker_stub.agent.x_clients import XClients
 from broker_stub.agent.x_console import check_company, open_console
-from broker_stub.agent.x_layout import apply_layout
 from broker_stub.agent.x_programs import PROGRAMS
 from broker_stub.agent.x_session import (
     XSettings,
     clear_session,
     plan_start,
-    session_variables,
     start_session,
     wait_for_end,
 )
@@ -184,19 +181,10 @@ class XBackend:
             BackendError: no such session, no such layout, or its display cannot have it.
         """
         session = self._present(session_id)
-        try:
-            heads = read_layout(layout)
-        except LayoutError as error:
-            raise BackendError(Failure.DCV_COMMAND_FAILED, f"The layout cannot be set: {error}") from None
-        if session.type is SessionType.CONSOLE:
-            raise BackendError(
-                Failure.TYPE_NOT_SUPPORTED, "The layout of the host's own display is not ours to set"
-            )
-        owner = await asyncio.to_thread(find_owner, session.owner, 0, self._settings.user_mode)
-        variables = session_variables(owner, session.display, self._folder(session_id), session_id)
-        largest = (session.width, session.height)
-        await apply_layout(session.server, heads, largest, owner, variables)
-        await self.layout(session_id)
+        limit_s = self._settings.screenshot_limit_s
+        folder = self._folder(session_id)
+        found = await change_layout(session, folder, layout, self._settings.user_mode, limit_s)
+        self._note_layout(session, found)
 
     async def connections(self, session_id: str) -> int:
         """See `Backend.connections`."""
@@ -339,8 +327,7 @@ class XBackend:
             ) from None
 
     def _screen(self, session: XSession) -> Screen:
-        own = self._folder(session.id).authority
-        return Screen(session.display, Path(session.authority) if session.authority else own)
+        return screen_of(session, self._folder(session.id))
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
