@@ -158,7 +158,9 @@ async def test_trouble_with_one_command_does_not_stop_the_others(
     assert "could not be handed over" in caplog.text
 
 
-async def test_b39_without_the_database_changes_are_refused_until_it_is_back(parts: Parts) -> None:
+@pytest.mark.covers("B39")
+async def test_without_the_database_changes_are_refused_until_it_is_back(parts: Parts) -> None:
+    """While the database cannot be written changes are refused and held commands wait; then all goes on."""
     with contextlib.closing(sqlite3.connect(parts.path)) as greedy:
         greedy.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreUnavailable):

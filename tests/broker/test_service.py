@@ -380,7 +380,9 @@ def hello(server_id: str) -> AgentConnected:
     )
 
 
-async def test_b37_closed_servers_stay_closed_over_a_restart(tmp_path: Path) -> None:
+@pytest.mark.covers("B37")
+async def test_closed_servers_stay_closed_over_a_restart(tmp_path: Path) -> None:
+    """A server that was closed is still closed after a restart, once its agent is back."""
     async with running_broker(tmp_path) as broker:
         await broker.broker.coordinator.apply(hello("srv-1"))
         answer = await broker.client.post("/closeServers", json=[{"ServerId": "srv-1"}])
