@@ -51,6 +51,7 @@ from broker_stub.broker.working_path import only_broker_of, prepare_working_path
 
 logger = logging.getLogger(__name__)
 
+_HEALTHY = Health()
 _RENEWAL_LOOK_S = 3600
 _LOOKS_PER_WARNING = 24
 _LOOK_S = 0.01
@@ -311,7 +312,7 @@ class Broker:
             return Health("the broker is stopping", is_stopping=True)
         if self.coordinator.is_store_down:
             return Health("the database cannot be written")
-        return Health()
+        return _HEALTHY
 
     def status(self) -> dict[str, Any]:
         """How the broker is, for administrators."""
