@@ -10,6 +10,7 @@ import json
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,7 +55,13 @@ class Photographer:
     def console(self, columns: int = 120, rows: int = 34, theme: str = "dark") -> Iterator[Terminal]:
         """A console with a fresh fleet in the list of sessions."""
         command = [str(DCVTUI), "--theme", theme]
-        with Terminal(command, columns, rows, environment=self._environment) as terminal:
+        with (
+            # What an earlier console remembered would be in the pictures of the next one.
+            tempfile.TemporaryDirectory() as state,
+            Terminal(
+                command, columns, rows, environment={**self._environment, "XDG_STATE_HOME": state}
+            ) as terminal,
+        ):
             terminal.wait_until(lambda text: "live" in text or "polling" in text, "a fresh fleet", 60)
             terminal.press("2")
             terminal.wait_for("READY")
@@ -143,6 +150,38 @@ def lists(photographer: Photographer) -> None:
         photographer.take(terminal, "sessions-light", dark=False)
 
 
+def wall(photographer: Photographer) -> None:
+    """Many sessions as pictures, dark and light."""
+    for theme in ("dark", "light"):
+        with photographer.console(theme=theme) as terminal:
+            terminal.press("4")
+            terminal.wait_until(lambda text: sum(map(text.count, "▀▄▌▐▛▜▙▟")) > 400, "pictures", 60)
+            terminal.read(3)
+            photographer.take(terminal, "wall" if theme == "dark" else "wall-light", dark=theme == "dark")
+
+
+def rights(photographer: Photographer) -> None:
+    """Who may do what, in both themes and in a small terminal; columns to choose from."""
+    for name, theme, columns, rows in (
+        ("rights", "dark", 120, 34), ("rights-light", "light", 120, 34), ("rights-80x24", "dark", 80, 24),
+    ):  # fmt: skip
+        with photographer.console(columns, rows, theme) as terminal:
+            terminal.press("p")
+            terminal.wait_for("[permissions]")
+            terminal.press("ctrl+r")
+            terminal.wait_for("View only for X")
+            terminal.type("bob")
+            terminal.press("enter")
+            terminal.wait_for("bob gains")
+            terminal.type("%any% deny printer")
+            terminal.press("tab", "down")
+            photographer.take(terminal, name, dark=theme == "dark")
+    with photographer.console() as terminal:
+        terminal.press("C")
+        terminal.wait_for("Columns of Sessions")
+        photographer.take(terminal, "columns")
+
+
 def forms(photographer: Photographer) -> None:
     """A new session, permissions, connecting, a simulated desktop."""
     with photographer.console() as terminal:
@@ -205,6 +244,8 @@ def main() -> None:
         photographer = Photographer(Path(sys.argv[1]), environment)
         lists(photographer)
         forms(photographer)
+        wall(photographer)
+        rights(photographer)
         desktop(photographer)
         tour(photographer, Path(sys.argv[1]) / "tour.gif")
 

@@ -26,7 +26,7 @@ class CheckList(Widget, can_focus=True):
 
     # Here and not on the screen: the panel between them scrolls with the same keys.
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("space", "toggle_column", "take or leave", id="columns.toggle-column"),
+        Binding("space", "toggle_column", "take", id="columns.toggle-column"),
         Binding("J", "shift(1)", "down", id="columns.shift-down", tooltip="Move the column to the right"),
         Binding("K", "shift(-1)", "up", id="columns.shift-up", tooltip="Move the column to the left"),
         Binding("down,j", "move(1)", "next", show=False, id="columns.next-column"),
@@ -120,8 +120,8 @@ class ColumnsDialog(ModalScreen[list[str] | None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "take", "show these", id="columns.show-columns", key_display="enter"),
-        Binding("r", "usual", "the usual ones", id="columns.reset-columns"),
+        Binding("enter", "take", "show", id="columns.show-columns", key_display="enter"),
+        Binding("r", "usual", "usual", id="columns.reset-columns"),
         Binding("escape", "cancel", "cancel", id="columns.cancel-choice", key_display="esc"),
     ]
 
