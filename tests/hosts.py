@@ -55,6 +55,7 @@ class NotingServer(SimulatedServer):
         orders: What it was told to create, the oldest first.
         strangers: Owners that are no users of the host.
         failing_close: Sessions are not closed, for this reason.
+        failing_permissions: New permissions are refused, for this reason.
         may_create: Creations wait until it is set; it is unless a test clears it.
         may_close: The same for the end of sessions.
     """
@@ -64,6 +65,7 @@ class NotingServer(SimulatedServer):
         self.orders: list[SessionSpec] = []
         self.strangers: set[str] = set()
         self.failing_close = ""
+        self.failing_permissions = ""
         self.may_create = asyncio.Event()
         self.may_create.set()
         self.may_close = asyncio.Event()
@@ -75,6 +77,11 @@ class NotingServer(SimulatedServer):
         if spec.owner in self.strangers:
             raise BackendError(Failure.OWNER_NOT_FOUND, f"{NOT_LOCAL}: {spec.owner}")
         return await super().create(spec)
+
+    async def set_permissions(self, session_id: str, text: str | None) -> None:
+        if self.failing_permissions:
+            raise BackendError(Failure.PERMISSIONS_INVALID, self.failing_permissions)
+        await super().set_permissions(session_id, text)
 
     async def close(self, session_id: str, force: bool) -> None:
         if self.failing_close:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from broker_stub.broker import operations
 from tests.broker.api_calls import error_of
 from tests.broker.client_view import Fleet
 from tests.hosts import B, NotingServer, running_hosts
@@ -94,6 +95,33 @@ async def test_broken_base64_fails_its_own_item_only(fleet: Fleet) -> None:
     assert [failed["SessionId"] for failed in answer["UnsuccessfulList"]] == [broken["Id"]]
     texts = [fleet.hosts[0].server.permissions(session["Id"]) for session in (broken, whole)]
     assert texts == [PERMISSIONS, new]
+
+
+async def test_a_host_may_refuse_permissions(fleet: Fleet) -> None:
+    """What a host says against a permissions file is the reason of that item alone."""
+    first, second = await fleet.ready(Owner="alice"), await fleet.ready(Owner="bob")
+    fleet.hosts[0].server.failing_permissions = "line 3: no such right"
+    items = [
+        {"SessionId": one["Id"], "Owner": one["Owner"], "PermissionsFile": packed("[permissions]\n")}
+        for one in (first, second)
+    ]
+    answer = await fleet.call("sessionPermissions", items)
+    assert answer["SuccessfulList"] == []
+    assert answer["UnsuccessfulList"] == [
+        {"SessionId": one["Id"], "FailureReason": "line 3: no such right"} for one in (first, second)
+    ]
+
+
+async def test_a_host_that_does_not_answer_has_the_permissions_all_the_same(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New permissions are sent, not waited for without end: a host without an answer counts as a success."""
+    monkeypatch.setattr(operations, "PERMISSIONS_ANSWER_S", 0.3)
+    session = await fleet.ready(Owner="alice")
+    fleet.hosts[0].server.faults.stuck = True
+    item = {"SessionId": session["Id"], "Owner": "alice", "PermissionsFile": packed("[permissions]\n")}
+    answer = await fleet.call("sessionPermissions", [item])
+    assert (answer["SuccessfulList"], answer["UnsuccessfulList"]) == ([{"SessionId": session["Id"]}], [])
 
 
 async def test_permissions_of_a_lost_session_are_refused(fleet: Fleet) -> None:
