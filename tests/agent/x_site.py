@@ -66,6 +66,7 @@ class Site:
         """The picture of the primary monitor."""
         request = [{"SessionId": session_id, "MaxWidth": width, "MaxHeight": height}]
         answer = (await self.broker.client.post("/getSessionScreenshots", json=request)).json()
+        assert answer["SuccessfulList"], answer
         (image,) = answer["SuccessfulList"][0]["SessionScreenshot"]["Images"]
         assert image["Primary"]
         return base64.b64decode(image["Data"])
