@@ -7,6 +7,7 @@
 #   make fuzz         2,000 requests made from the API definition, on a broker with agents
 #   make bench        the benchmarks; they print ratios and judge nothing
 #   make screenshots  the pictures of the README, taken from the real program
+#   make keys         the table of keys in the README, made from the bindings
 #   make lock         new lock files after a change in pyproject.toml
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO ?=
 
-.PHONY: demo tools test check format lint types imports conformance fuzz bench screenshots lock clean
+.PHONY: demo tools test check format lint types imports conformance fuzz bench screenshots keys lock clean
 
 # Two stamps, so that a demo on a fresh machine does not wait for the developers' tools.
 $(VENV)/user.stamp: requirements.lock pyproject.toml
@@ -65,6 +66,9 @@ bench: $(VENV)/dev.stamp
 
 screenshots: $(VENV)/dev.stamp
 	@$(BIN)/python -m tests.take_screenshots screenshots
+
+keys: $(VENV)/dev.stamp
+	@$(BIN)/python -m tests.key_table
 
 lock: $(VENV)/dev.stamp
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --extra build pyproject.toml -o requirements.lock

@@ -6,7 +6,7 @@ Pure, and equally readable without colour and without UTF-8.
 import math
 from collections.abc import Sequence
 
-_FILLED, _EMPTY = ("█", "#"), ("░", ".")
+_FILLED, _EMPTY = ("━", "#"), ("─", ".")
 _STEPS, _ASCII_STEPS = "▁▂▃▄▅▆▇█", "_.:-=+*#"
 
 
@@ -22,10 +22,16 @@ def bar(part: float, cells: int, *, ascii_only: bool = False) -> str:
 
     A little is never drawn as nothing, and not quite all never as all.
     """
+    filled = filled_cells(part, cells)
+    return _FILLED[ascii_only] * filled + _EMPTY[ascii_only] * (cells - filled)
+
+
+def filled_cells(part: float, cells: int) -> int:
+    """How many cells of a bar are filled."""
     filled = round(min(1.0, max(0.0, part)) * cells)
     if 0 < part < 1 and cells > 1:
         filled = min(max(filled, 1), cells - 1)
-    return _FILLED[ascii_only] * filled + _EMPTY[ascii_only] * (cells - filled)
+    return filled
 
 
 def columns(values: Sequence[float | None], top: float, *, ascii_only: bool = False) -> str:

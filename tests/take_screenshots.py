@@ -16,6 +16,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from dcvtui.profiles import Profile, save_profile
 from tests.pseudo_terminal import Terminal
 
 DCVTUI = Path(sys.executable).with_name("dcvtui")
@@ -44,22 +45,45 @@ def demo() -> Iterator[dict[str, str]]:
             process.terminate()
 
 
+def operator(home: Path, way: dict[str, str]) -> dict[str, str]:
+    """An operator's files in a folder, with profiles of which one leads to a broker; a console's environment.
+
+    Args:
+        home: the folder.
+        way: the environment in which a console finds the broker.
+    """
+    profiles = home / "config" / "dcvtui" / "profiles.toml"
+    found = Profile(
+        "prod-eu",
+        way["DCV_SM_BROKER_URL"],
+        way["DCV_SM_CLIENT_ID"],
+        way["DCV_SM_CLIENT_PASSWORD"],
+        ca_file=Path(way["DCV_SM_CA_BUNDLE"]),
+    )
+    save_profile(profiles, found, is_default=True)
+    for name, read_only in (("prod-us", True), ("lab", False)):
+        profile = Profile(name, f"https://{name}.example:8443", "console", "secret", read_only=read_only)
+        save_profile(profiles, profile)
+    return {"XDG_CONFIG_HOME": str(home / "config"), "HOME": str(home)}
+
+
 class Photographer:
     """A console whose screens are kept as pictures."""
 
-    def __init__(self, folder: Path, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, environment: dict[str, str], theme: str = "dark") -> None:
         self._folder = folder
         self._environment = environment
+        self._theme = theme
 
     @contextlib.contextmanager
-    def console(self, columns: int = 120, rows: int = 34, theme: str = "dark") -> Iterator[Terminal]:
+    def console(self, columns: int = 120, rows: int = 34) -> Iterator[Terminal]:
         """A console with a fresh fleet in the list of sessions."""
-        command = [str(DCVTUI), "--theme", theme]
+        command = [str(DCVTUI), "--theme", self._theme]
         with (
             # What an earlier console remembered would be in the pictures of the next one.
             tempfile.TemporaryDirectory() as state,
             Terminal(
-                command, columns, rows, environment={**self._environment, "XDG_STATE_HOME": state}
+                command, columns, rows, environment=self._environment | {"XDG_STATE_HOME": state}
             ) as terminal,
         ):
             terminal.wait_until(lambda text: "live" in text or "polling" in text, "a fresh fleet", 60)
@@ -68,11 +92,12 @@ class Photographer:
             terminal.settle(1)
             yield terminal
 
-    def take(self, terminal: Terminal, name: str, *, dark: bool = True) -> None:
+    def take(self, terminal: Terminal, name: str) -> None:
         """Keep what the screen shows."""
         terminal.settle(0.6)
-        path = self._folder / f"{name}.png"
-        terminal.picture(path, dark=dark)
+        suffix = "" if self._theme == "dark" else f"-{self._theme}"
+        path = self._folder / f"{name}{suffix}.png"
+        terminal.picture(path, dark=self._theme == "dark")
         print(path)
 
 
@@ -124,62 +149,79 @@ def tour(photographer: Photographer, path: Path) -> None:
         terminal.press("ctrl+o")
         terminal.wait_for("accepted")
         film.shoot()
-        terminal.press("3", "down")
+        terminal.press("3", "down", "down", "down", "down", "down")
         film.shoot()
         terminal.press("R")
         terminal.wait_for("Drain")
         film.shoot()
         terminal.press("esc", "1")
         film.shoot()
+        terminal.press("2", "esc", "4")
+        pictures_come(terminal)
+        film.shoot()
+        terminal.press("0")
+        terminal.wait_for("capacity")
+        film.shoot()
         film.save()
 
 
 def lists(photographer: Photographer) -> None:
-    """Sessions, servers, attention, and the small terminal."""
+    """The six views, the whole fleet on one page, and the keys."""
     with photographer.console() as terminal:
         terminal.press("down", "down", "down")
         photographer.take(terminal, "sessions")
-        terminal.press("3")
-        terminal.press("down", "down")
+        terminal.press("?")
+        terminal.wait_for("Keys in Sessions")
+        photographer.take(terminal, "help")
+        terminal.press("esc", "3")
+        terminal.press("down", "down", "down", "down", "down")
         photographer.take(terminal, "servers")
-        terminal.press("1")
+        terminal.press("0")
+        terminal.wait_for("capacity")
+        photographer.take(terminal, "overview")
+        terminal.press("esc", "1")
         photographer.take(terminal, "attention")
+        terminal.press("6")
+        terminal.wait_for("prod-us")
+        photographer.take(terminal, "profiles")
+        terminal.press("4")
+        pictures_come(terminal)
+        photographer.take(terminal, "wall")
+
+
+def pictures_come(terminal: Terminal) -> None:
+    """Wait until a wall is full of pictures."""
+    terminal.wait_until(lambda text: sum(map(text.count, "▀▄▌▐▛▜▙▟")) > 400, "pictures", 60)
+    terminal.read(3)
+
+
+def activity(photographer: Photographer) -> None:
+    """What was done and what came of it: servers closed and opened again."""
+    with photographer.console() as terminal:
+        terminal.press("3", "/")
+        terminal.type("gpu-fra")
+        terminal.press("enter", "*")
+        terminal.press("c")
+        terminal.wait_for("Close 2 servers")
+        confirm(terminal, "f", "y")
+        terminal.press("u")
+        terminal.wait_for("Open 2 servers")
+        confirm(terminal, "y")
+        terminal.press("esc", "5")
+        photographer.take(terminal, "activity")
+
+
+def confirm(terminal: Terminal, *keys: str) -> None:
+    """Answer a dialog, once it takes keys."""
+    terminal.settle(0.6)
+    terminal.press(*keys)
+    terminal.settle(1.5)
+
+
+def small(photographer: Photographer) -> None:
+    """The small terminal."""
     with photographer.console(80, 24) as terminal:
         photographer.take(terminal, "sessions-80x24")
-    with photographer.console(theme="light") as terminal:
-        photographer.take(terminal, "sessions-light", dark=False)
-
-
-def wall(photographer: Photographer) -> None:
-    """Many sessions as pictures, dark and light."""
-    for theme in ("dark", "light"):
-        with photographer.console(theme=theme) as terminal:
-            terminal.press("4")
-            terminal.wait_until(lambda text: sum(map(text.count, "▀▄▌▐▛▜▙▟")) > 400, "pictures", 60)
-            terminal.read(3)
-            photographer.take(terminal, "wall" if theme == "dark" else "wall-light", dark=theme == "dark")
-
-
-def rights(photographer: Photographer) -> None:
-    """Who may do what, in both themes and in a small terminal; columns to choose from."""
-    for name, theme, columns, rows in (
-        ("rights", "dark", 120, 34), ("rights-light", "light", 120, 34), ("rights-80x24", "dark", 80, 24),
-    ):  # fmt: skip
-        with photographer.console(columns, rows, theme) as terminal:
-            terminal.press("p")
-            terminal.wait_for("[permissions]")
-            terminal.press("ctrl+r")
-            terminal.wait_for("View only for X")
-            terminal.type("bob")
-            terminal.press("enter")
-            terminal.wait_for("bob gains")
-            terminal.type("%any% deny printer")
-            terminal.press("tab", "down")
-            photographer.take(terminal, name, dark=theme == "dark")
-    with photographer.console() as terminal:
-        terminal.press("C")
-        terminal.wait_for("Columns of Sessions")
-        photographer.take(terminal, "columns")
 
 
 def forms(photographer: Photographer) -> None:
@@ -203,6 +245,14 @@ def forms(photographer: Photographer) -> None:
         terminal.press("enter")
         terminal.wait_for("bob gains")
         photographer.take(terminal, "permissions")
+        terminal.type("%any% deny printer")
+        terminal.press("tab", "down")
+        photographer.take(terminal, "rights")
+        terminal.press("esc")
+    with photographer.console() as terminal:
+        terminal.press("C")
+        terminal.wait_for("Columns of Sessions")
+        photographer.take(terminal, "columns")
     with photographer.console() as terminal:
         terminal.press("c")
         terminal.wait_for("authToken=")
@@ -240,14 +290,19 @@ def desktop(photographer: Photographer) -> None:
 
 def main() -> None:
     """Take all pictures into the folder named on the command line."""
-    with demo() as environment:
-        photographer = Photographer(Path(sys.argv[1]), environment)
-        lists(photographer)
-        forms(photographer)
-        wall(photographer)
-        rights(photographer)
+    folder = Path(sys.argv[1])
+    with tempfile.TemporaryDirectory() as home, demo() as way:
+        environment = operator(Path(home), way)
+        for theme in ("dark", "light"):
+            photographer = Photographer(folder, environment, theme)
+            lists(photographer)
+            forms(photographer)
+        photographer = Photographer(folder, environment)
+        small(photographer)
         desktop(photographer)
-        tour(photographer, Path(sys.argv[1]) / "tour.gif")
+        tour(photographer, folder / "tour.gif")
+        activity(photographer)
+        activity(Photographer(folder, environment, "light"))
 
 
 if __name__ == "__main__":

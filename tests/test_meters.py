@@ -9,7 +9,7 @@ from dcvtui.meters import bar, columns, share
 
 @pytest.mark.parametrize(
     ("part", "text"),
-    [(0, "░░░░░░░░"), (0.5, "████░░░░"), (1, "████████"), (1.7, "████████"), (-1, "░░░░░░░░")],
+    [(0, "────────"), (0.5, "━━━━────"), (1, "━━━━━━━━"), (1.7, "━━━━━━━━"), (-1, "────────")],
 )
 def test_a_bar_is_filled_in_part(part: float, text: str) -> None:
     assert bar(part, 8) == text

@@ -13,6 +13,7 @@ import click
 import pytest
 
 from dcvtui.cli import cli
+from tests.key_table import with_table
 from tests.running_fleet import running_fleet
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
@@ -47,6 +48,16 @@ async def test_the_example_of_the_library_runs_as_it_stands(tmp_path: Path) -> N
     assert owned
     assert {f"{one['Id']} done " for one in owned} <= set(lines[1:-1])
     assert set(re.findall(r"'(\w+)'", lines[-1])) == {"display", "pointer"}
+
+
+def test_the_table_of_keys_is_that_of_the_bindings() -> None:
+    assert with_table(README) == README, "the keys have changed: `make keys` writes the README's table anew"
+
+
+def test_every_picture_that_is_shown_is_there_and_every_one_there_is_shown() -> None:
+    shown = set(re.findall(r"screenshots/([\w-]+\.(?:png|gif))", README))
+    there = {path.name for path in (Path(__file__).parents[1] / "screenshots").iterdir()}
+    assert shown == there
 
 
 def command_lines() -> list[str]:

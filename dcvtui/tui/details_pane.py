@@ -21,7 +21,7 @@ from textual.strip import Strip
 
 from dcvtui.columns import Sign
 from dcvtui.details import Detail
-from dcvtui.meters import bar, columns
+from dcvtui.meters import bar, columns, filled_cells
 from dcvtui.tui.panel import KeyLine, Words
 from dcvtui.tui.row_paint import SIGN_STYLES
 
@@ -129,21 +129,25 @@ class DetailsPane(ScrollView, can_focus=True, inherit_bindings=False):
             return [[(text, "")] for text in long]
         indent = (" " * (_LABEL + (2 if sign else 0)), "")
         start: list[Run] = [(label, "label"), *sign]
-        if drawn and len(drawn) + 1 + len(texts[0]) <= width and len(texts) == 1:
-            return [[*start, (drawn, "drawn"), (f" {texts[0]}", "")]]
+        if drawn and sum(len(text) for text, _ in drawn) + 1 + len(texts[0]) <= width and len(texts) == 1:
+            return [[*start, *drawn, (f" {texts[0]}", "")]]
         if drawn:
-            return [[*start, (drawn, "drawn")], *([indent, (text, "")] for text in texts)]
+            return [[*start, *drawn], *([indent, (text, "")] for text in texts)]
         return [[*start, (texts[0], "")], *([indent, (text, "")] for text in texts[1:])]
 
-    def _drawn(self, detail: Detail, width: int) -> str:
-        """The bar or the course of a line; "" for most."""
+    def _drawn(self, detail: Detail, width: int) -> list[Run]:
+        """The bar or the course of a line; nothing for most."""
         cells = max(_LEAST_DRAWN, min(_MOST_DRAWN, width // 3))
         if detail.meter is not None:
-            return bar(detail.meter, cells, ascii_only=self._ascii_only)
+            text, filled = (
+                bar(detail.meter, cells, ascii_only=self._ascii_only),
+                filled_cells(detail.meter, cells),
+            )
+            return [(text[:filled], "drawn"), (text[filled:], "label")]
         if detail.course:
             shown = detail.course[-min(2 * cells, width) :]
-            return columns(shown, detail.top, ascii_only=self._ascii_only)
-        return ""
+            return [(columns(shown, detail.top, ascii_only=self._ascii_only), "drawn")]
+        return []
 
     def _sign(self, sign: Sign | None) -> list[Run]:
         return [(sign.character(ascii_only=self._ascii_only) + " ", SIGN_STYLES[sign])] if sign else []

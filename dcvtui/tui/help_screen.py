@@ -15,6 +15,12 @@ _KEY_COLUMN: Final = 14
 _NO_KEY: Final = "(no key)"
 
 
+def _place(binding_id: str) -> int:
+    """What is special to a view comes first, what works everywhere last."""
+    view = binding_id.partition(".")[0]
+    return list(_HEADS)[::-1].index(view) + 1 if view in _HEADS else 0
+
+
 class HelpScreen(ModalScreen[None]):
     """Lists the keys of the view it was opened from, what is special to the view first."""
 
@@ -61,7 +67,7 @@ class HelpScreen(ModalScreen[None]):
             if shown not in keys:
                 keys.append(shown)
         views: dict[str, list[tuple[list[str], str]]] = {}
-        for binding_id in sorted(rows, key=lambda name: name.startswith("any.")):
+        for binding_id in sorted(rows, key=_place):
             views.setdefault(binding_id.partition(".")[0], []).append(rows[binding_id])
         return views
 

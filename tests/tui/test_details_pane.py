@@ -38,10 +38,10 @@ COURSE = Detail("", "0 to 4 in 4 min", course=(0, 2, None, 4), top=4)
 @pytest.mark.parametrize(
     ("detail", "width", "wanted"),
     [
-        (MEMORY, 40, ["memory     ██░░░░░░░ 16.0 of 64.0 GiB"]),
-        (MEMORY, 30, ["memory     ██░░░░░░", "           16.0 of 64.0 GiB"]),
+        (MEMORY, 40, ["memory     ━━─────── 16.0 of 64.0 GiB"]),
+        (MEMORY, 30, ["memory     ━━──────", "           16.0 of 64.0 GiB"]),
         (COURSE, 40, ["           ▁▅ █ 0 to 4 in 4 min"]),
-        (Detail("", "3 READY", Sign.GOOD, meter=1), 40, ["           ● █████████ 3 READY"]),
+        (Detail("", "3 READY", Sign.GOOD, meter=1), 40, ["           ● ━━━━━━━━━ 3 READY"]),
     ],
 )
 async def test_what_is_drawn_stands_before_its_text(detail: Detail, width: int, wanted: list[str]) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from textual.binding import Binding
+from textual.binding import Binding, BindingsMap
 
 import dcvtui.tui
 from dcvtui.settings import Settings
@@ -66,6 +66,39 @@ def test_no_two_bindings_of_one_place_clash(one: type[Any]) -> None:
     keys = Counter(key for binding in own_bindings(one) for key in binding.key.split(",") if is_bound(key))
     twice = {key for key, count in keys.items() if count > 1}
     assert twice <= ({"c", "n"} if one.__name__ == "AttentionList" else set())
+
+
+HIDDEN = {
+    "attention": {"enter"},  # the fix in place of opening
+    "wall": {"enter", "tab"},  # zoom and the next display
+    "profiles": {"enter"},  # switching
+}
+"""Keys that mean something else in a view than in every list, each as the design has it."""
+
+
+@pytest.mark.parametrize("view", ["attention", "sessions", "servers", "wall", "activity", "profiles"])
+def test_a_key_means_one_thing_in_a_view(view: str) -> None:
+    """Not only in one class: keys of the view stand above those of lists, and these above those of all."""
+    more = {"attention": {"sessions", "servers"}, "wall": {"sessions"}}.get(view, set())
+    # What a row of attention is about decides between the keys of sessions and those of servers.
+    layers = [{view, *(more - {"servers"})}, {"list"}, {"any"}]
+    meanings: dict[str, set[str]] = {}
+    for row in KEYS:
+        if any(row.view in layer for layer in layers):
+            for key in filter(None, row.keys.split(",")):
+                meanings.setdefault(key, set()).add(row.id)
+    assert {key for key, ids in meanings.items() if len(ids) > 1} == HIDDEN.get(view, set())
+
+
+def test_no_dialog_gives_a_key_that_it_inherits_another_meaning() -> None:
+    """Save for the list of what needs a person, where the kind of the row under the cursor decides."""
+    clashes = {
+        (one.__name__, key)
+        for one in classes()
+        for key, found in getattr(one, "_merged_bindings", BindingsMap()).key_to_bindings.items()
+        if len({binding.id for binding in found if binding.id}) > 1
+    }
+    assert clashes <= {("AttentionList", "c"), ("AttentionList", "n")}
 
 
 async def test_textuals_own_quit_is_taken_away(tmp_path: Path) -> None:
