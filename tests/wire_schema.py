@@ -12,6 +12,8 @@ from dcvtui.api.models import WireModel
 REPOSITORY = Path(__file__).resolve().parents[1]
 OWN_PATH = REPOSITORY / "broker_stub" / "broker" / "dcv-session-manager-api.yaml"
 REFERENCE_PATH = REPOSITORY.parent / "shared" / "spec" / "reference" / "dcv-session-manager-api.yaml"
+DEFINITION_PATH = REFERENCE_PATH if REFERENCE_PATH.exists() else OWN_PATH
+"""The published definition where it is at hand; else our own, which says the same in other words."""
 
 _WORDS = {"description", "summary", "example", "externalDocs", "xml"}
 
@@ -30,7 +32,7 @@ def reference_definition() -> dict[str, Any]:
 
 def nearest_definition() -> dict[str, Any]:
     """The published definition, or where it is not at hand ours, which is tested to be equal to it."""
-    return load(REFERENCE_PATH if REFERENCE_PATH.exists() else OWN_PATH)
+    return load(DEFINITION_PATH)
 
 
 def load(path: Path) -> dict[str, Any]:

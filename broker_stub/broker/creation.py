@@ -1,7 +1,7 @@
 """How sessions come to be: accepted, placed, tried again, given up (API, 6.2 and 6.3).
 
-Transitions T1 to T6. Part of the registry: the functions change the fleet, and
-only the registry calls them, while it works on an event.
+All steps until a session is READY or has failed. Part of the registry: the functions
+change the fleet, and only the registry calls them, while it works on an event.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ _PAYLOAD_NAMES = {
 
 
 def request_session(fleet: Fleet, request: CreateSessionRequestData, now: datetime) -> Accepted | Refused:
-    """Accept a session (T1) and place it at once or queue it; or refuse it."""
+    """Accept a session and place it at once or queue it; or refuse it."""
     try:
         checked = read_creation(request, fleet.rules)
     except MeaninglessRequest as error:
@@ -76,7 +76,7 @@ def request_session(fleet: Fleet, request: CreateSessionRequestData, now: dateti
 
 
 def place(fleet: Fleet, record: SessionRecord, server: ServerRecord, now: datetime) -> None:
-    """Bind a session to a server and order the host to make it (T2)."""
+    """Bind a session to a server and order the host to make it."""
     creation = _creation(record)
     fleet.queue.discard(record)
     creation.queued_at = None
@@ -129,7 +129,7 @@ def look_at_queue(fleet: Fleet, now: datetime) -> None:
 
 
 def come_up(fleet: Fleet, record: SessionRecord) -> None:
-    """The session is there (T3, T13, T19)."""
+    """The session is there."""
     record.was_ready = True
     record.creation = None
     record.is_close_overdue = False
@@ -138,14 +138,14 @@ def come_up(fleet: Fleet, record: SessionRecord) -> None:
 
 
 def finish_creation(fleet: Fleet, record: SessionRecord, code: str, message: str, now: datetime) -> None:
-    """A host said that it could not make the session it was told to make (T4, T5)."""
+    """A host said that it could not make the session it was told to make."""
     fail_attempt(fleet, record, message or code, now, can_retry=code in RETRY_ELSEWHERE)
 
 
 def fail_attempt(
     fleet: Fleet, record: SessionRecord, reason: str, now: datetime, *, can_retry: bool = True
 ) -> None:
-    """An attempt failed: try elsewhere (T4), wait for a server, or give up (T5)."""
+    """An attempt failed: try elsewhere, wait for a server, or give up."""
     creation = _creation(record)
     if record.server_id is not None and record.server_id not in creation.failed_servers:
         creation.failed_servers.append(record.server_id)
@@ -171,7 +171,7 @@ def fail_attempt(
 
 
 def give_up(fleet: Fleet, record: SessionRecord, reason: str, now: datetime) -> None:
-    """End a creation that failed (T5, T6)."""
+    """End a creation that failed."""
     fleet.queue.discard(record)
     record.creation = None
     record.ended_at = now
@@ -180,7 +180,7 @@ def give_up(fleet: Fleet, record: SessionRecord, reason: str, now: datetime) -> 
 
 
 def end_waiting(fleet: Fleet, record: SessionRecord, now: datetime) -> None:
-    """Give up a session that has waited long enough for a server (T6)."""
+    """Give up a session that has waited long enough for a server."""
     creation = _creation(record)
     longest = timedelta(seconds=fleet.rules.queue_max_time_s)
     if creation.queued_at is not None and now >= creation.queued_at + longest:

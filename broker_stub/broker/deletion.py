@@ -1,6 +1,6 @@
 """How sessions end: on request, by force, confirmed or refused by the host (API, 4.4 and 6.2).
 
-Transitions T7 to T10, T16, T17 and T20, and new permissions, which are found and
+All steps to DELETED and out of the lists, and new permissions, which are found and
 refused the same way. Part of the registry: only it calls these functions.
 """
 
@@ -116,7 +116,7 @@ def close_orphan(fleet: Fleet, server: ServerRecord, session_id: str, now: datet
 
 
 def end(fleet: Fleet, record: SessionRecord, now: datetime) -> None:
-    """The session is gone (T7, T9, T11, T14, T16); the record is kept for a while."""
+    """The session is gone; the record is kept for a while."""
     fleet.queue.discard(record)
     fleet.close_command(record.create_command, cancel=True)
     fleet.close_command(record.delete_command)
@@ -129,14 +129,14 @@ def end(fleet: Fleet, record: SessionRecord, now: datetime) -> None:
 
 
 def forget(fleet: Fleet, record: SessionRecord) -> None:
-    """Remove a record and the orders that go with it (T15, T17, T20)."""
+    """Remove a record and the orders that go with it."""
     fleet.close_command(record.create_command, cancel=True)
     fleet.close_command(record.delete_command)
     fleet.remove_session(record)
 
 
 def force_away(fleet: Fleet, record: SessionRecord, now: datetime) -> None:
-    """Remove a session at once; its host is told once, and not believed for a while (T20)."""
+    """Remove a session at once; its host is told once, and not believed for a while."""
     server = fleet.servers.get(record.server_id or "")
     if server is not None and record.state != SessionState.DELETED:
         until = now + timedelta(seconds=fleet.rules.readopt_after_force_s)
@@ -151,11 +151,11 @@ def force_away(fleet: Fleet, record: SessionRecord, now: datetime) -> None:
 
 
 def finish_close(fleet: Fleet, record: SessionRecord, code: str, message: str, now: datetime) -> None:
-    """The host answered the order to close a session (T9, T10)."""
+    """The host answered the order to close a session."""
     record.delete_command = None
     fleet.touch_session(record)
     if record.state != SessionState.DELETING:
-        return  # out of sight: the next report of a healthy host decides (T13, T14)
+        return  # out of sight: the next report of a healthy host decides
     if code in (Code.OK, Code.SESSION_NOT_FOUND):
         end(fleet, record, now)
     elif record.create_command in fleet.commands:
@@ -165,7 +165,7 @@ def finish_close(fleet: Fleet, record: SessionRecord, code: str, message: str, n
 
 
 def expire_close(fleet: Fleet, record: SessionRecord) -> None:
-    """The order to close a session was not answered in time: the next report decides (T10)."""
+    """The order to close a session was not answered in time: the next report decides."""
     fleet.close_command(record.delete_command, cancel=True)
     record.delete_command = None
     record.is_close_overdue = True
@@ -173,14 +173,14 @@ def expire_close(fleet: Fleet, record: SessionRecord) -> None:
 
 
 def keep_open(fleet: Fleet, record: SessionRecord, reason: str = NOT_CLOSED) -> None:
-    """The deletion failed: the session is there and says why (T10)."""
+    """The deletion failed: the session is there and says why."""
     record.is_deletion_pending = False
     come_up(fleet, record)
     fleet.set_state(record, SessionState.READY, reason=reason)
 
 
 def remove_ended(fleet: Fleet, record: SessionRecord, now: datetime) -> None:
-    """Remove a session that ended long enough ago (T17)."""
+    """Remove a session that ended long enough ago."""
     kept = timedelta(seconds=fleet.rules.deleted_session_kept_s)
     if record.ended_at is not None and now >= record.ended_at + kept:
         forget(fleet, record)

@@ -48,8 +48,9 @@ MOST_BODY_BYTES = 1024 * 1024
 MOST_ITEMS = 1000
 MOST_SCREENSHOTS = 100
 LONGEST_USER = 256
-# A body that is too large is read and dropped up to here, so that the client gets to see the answer.
-_DRAINED_BYTES = 16 * MOST_BODY_BYTES
+# A body that is too large is read and dropped up to here, so that the client gets to see the answer:
+# one that still sends when the connection is closed sees an error of the network instead.
+_DRAINED_BYTES = 512 * MOST_BODY_BYTES
 
 Endpoint = Callable[[Request], Awaitable[Response]]
 

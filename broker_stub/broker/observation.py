@@ -1,6 +1,6 @@
 """What hosts say and what their silence means: channels, reports, results, lost contact.
 
-Transitions T3, T9 and T11 to T15, sessions found on hosts (T18, T19) and the
+What becomes of sessions that are seen or missed, sessions found on hosts, and the
 availability of servers (API, 6 and 7; agent, 4 and 5). Part of the registry: only
 it calls these functions.
 """
@@ -89,7 +89,7 @@ def pace_reports(fleet: Fleet, least_interval_s: float, now: datetime) -> None:
 
 
 def lose_agent(fleet: Fleet, server: ServerRecord, now: datetime) -> None:
-    """The agent cannot be reached: nothing is known of the server's sessions (T12)."""
+    """The agent cannot be reached: nothing is known of the server's sessions."""
     server.is_reachable = False
     server.unreachable_since = now
     fleet.touch_server(server, save=False)
@@ -101,7 +101,7 @@ def lose_agent(fleet: Fleet, server: ServerRecord, now: datetime) -> None:
 
 
 def lose_sight(fleet: Fleet, server: ServerRecord, reason: str) -> None:
-    """Sessions that can no longer be observed become UNKNOWN (T12)."""
+    """Sessions that can no longer be observed become UNKNOWN."""
     for record in server.sessions.values():
         if record.state in (SessionState.READY, SessionState.DELETING):
             fleet.set_state(record, SessionState.UNKNOWN, reason=reason, save=False)
@@ -137,7 +137,7 @@ def _remove_lost(fleet: Fleet, server: ServerRecord, now: datetime) -> None:
     sessions_kept = fleet.rules.unreachable_sessions_kept_s
     if sessions_kept is not None and lost_for >= sessions_kept:
         for record in [record for record in server.sessions.values() if record.is_out_of_sight]:
-            deletion.forget(fleet, record)  # T15
+            deletion.forget(fleet, record)
     if lost_for >= fleet.rules.unreachable_server_kept_s:
         remove_server(fleet, server, now)
 
@@ -278,12 +278,12 @@ def _still_there(fleet: Fleet, record: SessionRecord, now: datetime) -> None:
     if record.is_out_of_sight:
         record.is_close_overdue = False
         if record.is_deletion_pending:
-            fleet.set_state(record, SessionState.DELETING, save=False)  # T13
+            fleet.set_state(record, SessionState.DELETING, save=False)
             deletion.order_close(fleet, record, now)
         else:
-            fleet.set_state(record, SessionState.READY, save=False)  # T13
+            fleet.set_state(record, SessionState.READY, save=False)
     elif record.state == SessionState.DELETING and record.is_close_overdue:
-        deletion.keep_open(fleet, record)  # T10
+        deletion.keep_open(fleet, record)
 
 
 def _missed(fleet: Fleet, record: SessionRecord, now: datetime) -> None:
@@ -292,11 +292,11 @@ def _missed(fleet: Fleet, record: SessionRecord, now: datetime) -> None:
         return
     if record.state == SessionState.DELETING and record.create_command in fleet.commands:
         return  # not made yet: the order to close it waits on the host behind the one to make it
-    deletion.end(fleet, record, now)  # T9, T11, T14
+    deletion.end(fleet, record, now)
 
 
 def adopt(fleet: Fleet, server: ServerRecord, report: Mapping[str, Any], now: datetime) -> None:
-    """Take up a session that this broker did not make, or knows no more (T18)."""
+    """Take up a session that this broker did not make, or knows no more."""
     created = report.get("creationTime")
     record = SessionRecord(
         id=report["id"],
@@ -317,7 +317,7 @@ def adopt(fleet: Fleet, server: ServerRecord, report: Mapping[str, Any], now: da
 def _revive(
     fleet: Fleet, record: SessionRecord, server: ServerRecord, report: Mapping[str, Any], now: datetime
 ) -> None:
-    """A deleted session is there again under its old id (T19)."""
+    """A deleted session is there again under its old id."""
     if record.is_found:
         # `console` of tomorrow is another session than `console` of today, with its own creation time.
         deletion.forget(fleet, record)
@@ -372,15 +372,15 @@ def _creation_finished(
     if event.success:
         server.reported_ids.add(record.id)
         if record.is_preparing:
-            creation.come_up(fleet, record)  # T3
+            creation.come_up(fleet, record)
             creation.take_facts(fleet, record, event.data.get("session") or {})
             if not server.is_in_sight:
                 lose_sight(fleet, server, deletion.UNHEALTHY)
     elif record.is_preparing:
-        creation.finish_creation(fleet, record, event.code, event.message, now)  # T4, T5
+        creation.finish_creation(fleet, record, event.code, event.message, now)
     elif record.state == SessionState.DELETING:
         fleet.close_command(record.delete_command, cancel=True)
-        deletion.end(fleet, record, now)  # T9
+        deletion.end(fleet, record, now)
 
 
 def expire_command(fleet: Fleet, command: OpenCommand, now: datetime) -> None:

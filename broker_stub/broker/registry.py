@@ -110,7 +110,7 @@ class Registry:
         if record.server_id is not None and record.server_id not in fleet.servers:
             record.server_id = None
         if record.state in (SessionState.READY, SessionState.DELETING):
-            record.state, record.state_reason = SessionState.UNKNOWN, deletion.NO_AGENT  # T12
+            record.state, record.state_reason = SessionState.UNKNOWN, deletion.NO_AGENT
         fleet.add_session(record, save=False)
         due = self._ends_at(record) or now
         grace_ends = now + timedelta(seconds=self._rules.startup_grace_s)

@@ -5,6 +5,26 @@ them; everybody else reads. A record's JSON is kept until the record changes, an
 apart from its server's, so that a page of sessions is a join of what is there.
 """
 
+# The life of a session. In brackets what DescribeSessions calls it; each step is in the module named.
+#
+#   accepted -> placing [CREATING]        queued or placed at once                     creation
+#   placing -> preparing [CREATING]       a server is chosen, its host is told         creation
+#   placing -> failed [UNKNOWN]           it waited too long                           creation
+#   preparing -> placing                  the host failed, another may do better       creation
+#   preparing -> failed                   the host failed, no attempt is left          creation
+#   preparing -> ready [READY]            the host says so                             creation
+#   placing, failed -> deleted [DELETED]  on request, at once                          deletion
+#   preparing, ready -> deleting          on request; the host is told                 deletion
+#   deleting -> deleted                   the host confirms, or has it no more         deletion, observation
+#   deleting -> ready                     the host did not close it                    deletion
+#   ready -> deleted                      its host has it no more                      observation
+#   ready, deleting -> unknown [UNKNOWN]  its host cannot be observed                  observation
+#   unknown -> ready, deleting, deleted   it can again, and this is what it shows      observation
+#   deleted -> ready                      a host has it again under its old id         observation
+#   (found on a host) -> ready            nobody asked the broker for it               observation
+#   deleted, failed -> (gone)             kept long enough                             deletion
+#   any -> (gone)                         by force, or with a server lost for long     deletion, observation
+
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -242,6 +242,21 @@ async def test_a_picture_that_nobody_could_carry_is_refused() -> None:
         assert (result["success"], result["code"]) == (False, Code.TOO_LARGE)
 
 
+async def test_a_new_session_has_not_ended_because_the_next_look_fails() -> None:
+    """What a failed look does not show is not told as gone: the last good one may be older."""
+    bench = Bench(1)
+    async with bench.talking() as broker:
+        broker.say(Name.COMMAND_REQUEST, **create("s", "c"))
+        await broker.hear(Name.COMMAND_RESULT)
+        bench.backend.is_listable = False
+        await until(lambda: bench.watch.has_failed_look)
+        broker.say(Name.REFRESH_REQUEST, what="sessions")
+        while (update := await broker.hear(Name.SESSIONS_UPDATE_REQUEST)).body["mode"] != "full":
+            assert update.body["removed"] == []
+            broker.answer(update)
+        assert [one["id"] for one in update.body["changed"]] == ["s"]
+
+
 async def test_a_cancelled_command_ends_as_cancelled() -> None:
     bench = Bench(3600)
     bench.backend.go_on.clear()

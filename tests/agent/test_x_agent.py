@@ -52,7 +52,7 @@ async def test_a_person_gets_from_the_api_to_the_screen(tmp_path: Path) -> None:
         assert token not in (site.place / "log" / "agent.log").read_text()
 
 
-@pytest.mark.covers("S23", "S27", "G12")
+@pytest.mark.covers("S23", "S27")
 async def test_the_end_of_a_session_on_its_host_shows_in_the_api_by_itself(tmp_path: Path) -> None:
     """A session whose program ends, and one whose X server is killed, are shown as deleted within two
     update periods without anybody asking for it; a third one is as it was."""

@@ -15,7 +15,7 @@ from tests.agent.x_sessions import ME, passable_place, script
 from tests.broker.raw_agent import servers
 from tests.running import RunningBroker, running_broker
 
-UPDATE_INTERVAL_S = 3
+UPDATE_INTERVAL_S = 10
 
 
 @dataclass
@@ -65,8 +65,16 @@ class Site:
     async def screenshot(self, session_id: str, width: int = 800, height: int = 600) -> bytes:
         """The picture of the primary monitor."""
         request = [{"SessionId": session_id, "MaxWidth": width, "MaxHeight": height}]
-        answer = (await self.broker.client.post("/getSessionScreenshots", json=request)).json()
-        assert answer["SuccessfulList"], answer
+        answer: dict[str, Any] = {}
+
+        async def is_reached() -> bool:
+            # A broker shows a host that has just come back some moments before it can ask it anything.
+            answer.update((await self.broker.client.post("/getSessionScreenshots", json=request)).json())
+            refused = answer["UnsuccessfulList"]
+            return not (refused and "not reachable" in refused[0]["FailureReason"])
+
+        await until_async(is_reached, 10)
+        assert not answer["UnsuccessfulList"], answer
         (image,) = answer["SuccessfulList"][0]["SessionScreenshot"]["Images"]
         assert image["Primary"]
         return base64.b64decode(image["Data"])

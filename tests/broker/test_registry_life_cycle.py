@@ -1,4 +1,4 @@
-"""Transitions T1 to T20 of sessions (API, 6.2) as tables of state, event, expected."""
+"""The steps of a session's life as tables: state, event, expected state."""
 
 from collections.abc import Callable
 
@@ -182,75 +182,75 @@ def half_hour_passes(scene: Scene, session_id: str) -> None:
 
 TRANSITIONS = [
     # SESSION_PLACING
-    (queued, is_deleted, "DELETED"),  # T7
-    (queued, half_hour_passes, "UNKNOWN"),  # T6
-    (queued, is_forced_away, None),  # T20
+    (queued, is_deleted, "DELETED"),
+    (queued, half_hour_passes, "UNKNOWN"),
+    (queued, is_forced_away, None),
     (queued, broker_restarts, "SESSION_PLACING"),
     (queued, host_lacks_it, "SESSION_PLACING"),
     # PENDING_PREPARATION
-    (preparing, create_succeeds, "READY"),  # T3
-    (preparing, host_lists_it, "READY"),  # T3
-    (preparing, hello_with_it, "READY"),  # T3
-    (preparing, create_fails, "UNKNOWN"),  # T5
-    (preparing, minute_passes, "UNKNOWN"),  # T5
+    (preparing, create_succeeds, "READY"),
+    (preparing, host_lists_it, "READY"),
+    (preparing, hello_with_it, "READY"),
+    (preparing, create_fails, "UNKNOWN"),
+    (preparing, minute_passes, "UNKNOWN"),
     (preparing, host_lacks_it, "PENDING_PREPARATION"),
     (preparing, host_removed_it, "PENDING_PREPARATION"),
     (preparing, unhealthy_host_lacks_it, "PENDING_PREPARATION"),
     (preparing, channel_stays_broken, "PENDING_PREPARATION"),  # a lost channel alone is no failure
     (preparing, hello_without_it, "PENDING_PREPARATION"),
     (preparing, broker_restarts, "PENDING_PREPARATION"),
-    (preparing, is_deleted, "DELETING"),  # T8
-    (preparing, is_forced_away, None),  # T20
+    (preparing, is_deleted, "DELETING"),
+    (preparing, is_forced_away, None),
     # READY
-    (ready, is_deleted, "DELETING"),  # T8
+    (ready, is_deleted, "DELETING"),
     (ready, host_lists_it, "READY"),
-    (ready, host_lacks_it, "DELETED"),  # T11
-    (ready, host_removed_it, "DELETED"),  # T11
-    (ready, unhealthy_host_lacks_it, "UNKNOWN@s1"),  # T12
-    (ready, goodbye, "UNKNOWN@s1"),  # T12
+    (ready, host_lacks_it, "DELETED"),
+    (ready, host_removed_it, "DELETED"),
+    (ready, unhealthy_host_lacks_it, "UNKNOWN@s1"),
+    (ready, goodbye, "UNKNOWN@s1"),
     (ready, channel_breaks, "READY"),
-    (ready, channel_stays_broken, "UNKNOWN@s1"),  # T12
-    (ready, broker_restarts, "UNKNOWN@s1"),  # T12
+    (ready, channel_stays_broken, "UNKNOWN@s1"),
+    (ready, broker_restarts, "UNKNOWN@s1"),
     (ready, hello_with_it, "READY"),
     (ready, hello_without_it, "DELETED"),
-    (ready, is_forced_away, None),  # T20
+    (ready, is_forced_away, None),
     # DELETING
-    (deleting, close_succeeds, "DELETED"),  # T9
-    (deleting, close_finds_nothing, "DELETED"),  # T9
-    (deleting, host_lacks_it, "DELETED"),  # T9
-    (deleting, host_removed_it, "DELETED"),  # T9
+    (deleting, close_succeeds, "DELETED"),
+    (deleting, close_finds_nothing, "DELETED"),
+    (deleting, host_lacks_it, "DELETED"),
+    (deleting, host_removed_it, "DELETED"),
     (deleting, host_lists_it, "DELETING"),
-    (deleting, close_fails, "READY"),  # T10
+    (deleting, close_fails, "READY"),
     (deleting, minute_passes, "DELETING"),
-    (deleting, minute_passes_and_it_is_there, "READY"),  # T10
+    (deleting, minute_passes_and_it_is_there, "READY"),
     (deleting, is_deleted, "DELETING"),
-    (deleting, goodbye, "UNKNOWN@s1"),  # T12
-    (deleting, unhealthy_host_lacks_it, "UNKNOWN@s1"),  # T12
-    (deleting, broker_restarts, "UNKNOWN@s1"),  # T12
-    (deleting, is_forced_away, None),  # T20
+    (deleting, goodbye, "UNKNOWN@s1"),
+    (deleting, unhealthy_host_lacks_it, "UNKNOWN@s1"),
+    (deleting, broker_restarts, "UNKNOWN@s1"),
+    (deleting, is_forced_away, None),
     # UNKNOWN with a server
-    (lost, hello_with_it, "READY"),  # T13
-    (lost, hello_without_it, "DELETED"),  # T14
+    (lost, hello_with_it, "READY"),
+    (lost, hello_without_it, "DELETED"),
     (lost, half_hour_passes, None),  # with its server
     (lost, is_deleted, "UNKNOWN@s1"),
     (lost, broker_restarts, "UNKNOWN@s1"),
-    (lost, is_forced_away, None),  # T20
-    (lost_while_deleting, hello_with_it, "DELETING"),  # T13
-    (lost_while_deleting, hello_without_it, "DELETED"),  # T14
+    (lost, is_forced_away, None),
+    (lost_while_deleting, hello_with_it, "DELETING"),
+    (lost_while_deleting, hello_without_it, "DELETED"),
     (lost_while_deleting, minute_passes, "UNKNOWN@s1"),
     # UNKNOWN without a server
-    (failed, is_deleted, "DELETED"),  # T16
-    (failed, hour_passes, None),  # T17
+    (failed, is_deleted, "DELETED"),
+    (failed, hour_passes, None),
     (failed, host_lists_it, "UNKNOWN"),
     (failed, broker_restarts, "UNKNOWN"),
-    (failed, is_forced_away, None),  # T20
+    (failed, is_forced_away, None),
     # DELETED
-    (deleted, host_lists_it, "READY"),  # T19
+    (deleted, host_lists_it, "READY"),
     (deleted, host_lacks_it, "DELETED"),
-    (deleted, hour_passes, None),  # T17
+    (deleted, hour_passes, None),
     (deleted, broker_restarts, "DELETED"),
     (deleted, is_deleted, "DELETED"),
-    (deleted, is_forced_away, None),  # T20
+    (deleted, is_forced_away, None),
     (deleted_before_it_was_up, host_lists_it, "DELETED"),
 ]
 

@@ -263,6 +263,22 @@ async def test_one_id_on_several_hosts_is_told_apart_by_its_owner(fleet: Fleet) 
     assert (await fleet.connection_data("console")).status_code == 200, "one is left"
 
 
+async def test_one_id_and_one_owner_on_several_hosts_are_ambiguous(fleet: Fleet) -> None:
+    """Where even the owner does not tell sessions apart, what names one of them fails and ends none."""
+    for host in fleet.hosts:
+        host.server.start_on_host(console())
+        await fleet.until_server(
+            host.server.plan.server_id, lambda server: server["ConsoleSessionCount"] == 1
+        )
+    item = {"SessionId": "console", "Owner": "carol"}
+    ambiguous = {"SessionId": "console", "FailureReason": "The requested dcvSession is ambiguous"}
+    answer = await fleet.call("deleteSessions", [item, {**item, "Force": True}])
+    assert (answer["SuccessfulList"], answer["UnsuccessfulList"]) == ([], [ambiguous] * 2)
+    answer = await fleet.call("sessionPermissions", [{**item, "PermissionsFile": "W10="}])
+    assert answer["UnsuccessfulList"] == [ambiguous]
+    assert all(host.server.sessions for host in fleet.hosts)
+
+
 @pytest.mark.covers("C117")
 @pytest.mark.timeout(90)
 async def test_what_is_out_of_reach_for_long_leaves_the_lists(tmp_path: Path, clock: MovedClock) -> None:

@@ -13,9 +13,8 @@ import pytest
 from tests.end_to_end.generated_client import generate_client
 from tests.fleet_process import FleetProcess, fleet_process
 from tests.foreign import tools
-from tests.wire_schema import OWN_PATH, REFERENCE_PATH
+from tests.wire_schema import DEFINITION_PATH
 
-DEFINITION = REFERENCE_PATH if REFERENCE_PATH.exists() else OWN_PATH
 EXAMPLES = Path(tools.__file__).parent
 DONE = "all nine operations"
 
@@ -58,7 +57,7 @@ def test_a_strict_java_client_runs_the_guides_examples(
     It throws on a field that the definition does not list and on a value of another type.
     """
     libraries = f"{tools.java_libraries()}/*"
-    generated = generate_client(DEFINITION, tmp_path / "client", language="java")
+    generated = generate_client(DEFINITION_PATH, tmp_path / "client", language="java")
     sources = list((generated / "src" / "main" / "java").rglob("*.java"))
     options: list[str | Path] = ["-nowarn", "-proc:none", "-cp", libraries, "-d", tmp_path / "classes"]
     run(["javac", *options, EXAMPLES / "GuideExamples.java", *sources])
@@ -75,7 +74,7 @@ def test_the_guides_own_generator_makes_a_client_that_runs_its_examples(
     """swagger-codegen's Python client runs the developer guide's examples, names and addresses apart."""
     generator = tools.swagger_codegen()
     folder = tmp_path / "client"
-    run(["java", "-jar", generator, "generate", "-l", "python", "-i", DEFINITION, "-o", folder])
+    run(["java", "-jar", generator, "generate", "-l", "python", "-i", DEFINITION_PATH, "-o", folder])
     arguments: list[str | Path] = [
         fleet.url,
         fleet.ca_file,

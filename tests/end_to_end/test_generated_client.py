@@ -17,7 +17,7 @@ import pytest
 from broker_stub.demo import Demo, DemoOptions, start_demo
 from dcvtui.api.permissions import DEFAULT_TEXT
 from tests.end_to_end.generated_client import GeneratedClient, generate_client
-from tests.wire_schema import REFERENCE_PATH, reference_definition, wire_models
+from tests.wire_schema import DEFINITION_PATH, wire_models
 
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
@@ -31,14 +31,13 @@ def demo() -> Iterator[Demo]:
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    reference_definition()  # skips where there is none
-    return generate_client(REFERENCE_PATH, tmp_path_factory.mktemp("client"))
+    return generate_client(DEFINITION_PATH, tmp_path_factory.mktemp("client"))
 
 
 @pytest.fixture(scope="module")
 def client(package: Path, demo: Demo) -> Iterator[GeneratedClient]:
     credentials = (demo.client_id, demo.client_secret)
-    client = GeneratedClient(package, REFERENCE_PATH, demo.url, demo.ca_file, credentials)
+    client = GeneratedClient(package, DEFINITION_PATH, demo.url, demo.ca_file, credentials)
     yield client
     client.close()
 

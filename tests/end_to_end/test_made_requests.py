@@ -20,9 +20,7 @@ from hypothesis import strategies as st
 from dcvtui.api.permissions import DEFAULT_TEXT
 from tests.fleet_process import FleetProcess, fleet_process
 from tests.strict_schema import faults
-from tests.wire_schema import OWN_PATH, REFERENCE_PATH, load
-
-DEFINITION = REFERENCE_PATH if REFERENCE_PATH.exists() else OWN_PATH
+from tests.wire_schema import DEFINITION_PATH, load
 
 NEEDED = {
     "CreateSessionRequestData": ["Name", "Owner", "Type"],
@@ -144,9 +142,9 @@ def test_no_made_request_breaks_the_broker_or_gets_an_answer_outside_the_definit
         response_headers_conformance,
         content_type_conformance,
     ]
-    definition = load(DEFINITION)
+    definition = load(DEFINITION_PATH)
     modes = schemathesis.GenerationMode
-    published = schemathesis.openapi.from_path(DEFINITION)
+    published = schemathesis.openapi.from_path(DEFINITION_PATH)
     narrow = schemathesis.openapi.from_dict(narrowed(definition))
     right, wrong = (narrow.as_strategy(mode) for mode in (modes.POSITIVE, modes.NEGATIVE))
     cases = st.one_of(right, right, right, wrong, published.as_strategy(modes.POSITIVE))

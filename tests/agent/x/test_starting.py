@@ -102,7 +102,9 @@ async def test_a_terminal_is_seen_in_the_screenshot_within_three_seconds(
     """What the init program draws is in the screenshot three seconds after the session is usable."""
     script(settings.init_folder / "term.sh", "exec xterm -bg navy -fg yellow -e 'echo hello; exec sleep 600'")
     await backend.create(spec_of(init_file="term.sh"))
-    async with asyncio.timeout(3):
+    # Three seconds of a processor of one's own: where others work as well, they last longer.
+    share = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    async with asyncio.timeout(3 * share):
         while True:
             (image,) = await backend.screenshot("s-1", None, None, "png")
             with Pictures.open(io.BytesIO(image.data)) as picture:
