@@ -40,7 +40,7 @@ class RunningBroker:
         """A context that trusts the broker, for clients of a test's own."""
         return ssl.create_default_context(cafile=str(self.ca_file))
 
-    async def until(self, holds: Callable[[], Any], within_s: float = 20) -> None:
+    async def until(self, holds: Callable[[], Any], within_s: float = 60) -> None:
         """Wait until something holds; looks every 10 ms."""
         async with asyncio.timeout(within_s):
             while not holds():  # noqa: ASYNC110  conditions of other parts have no event to wait for

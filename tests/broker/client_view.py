@@ -51,7 +51,7 @@ class Fleet:
 
     async def until(self, session_id: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The session once something holds of it."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 found = await self.session(session_id)
                 if found is not None and holds(found):
@@ -60,7 +60,7 @@ class Fleet:
 
     async def until_gone(self, session_id: str) -> None:
         """Wait until a session is described no more."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while await self.session(session_id):  # noqa: ASYNC110  a client can only ask
                 await asyncio.sleep(0.02)
 
@@ -73,7 +73,7 @@ class Fleet:
 
     async def until_server(self, server_id: str, holds: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The server once something holds of it."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while True:
                 found = await self.server(server_id)
                 if holds(found):

@@ -13,7 +13,7 @@ from broker_stub.agent.simulated_fleet import PlannedServer, PlannedSession
 from dcvtui.api.states import SessionType
 from tests.broker.client_view import Fleet
 from tests.hosts import NOT_LOCAL, A, B, Host, NotingServer, running_hosts, several
-from tests.running import running_broker
+from tests.running import MovedClock, running_broker
 
 NO_SERVER = "no dcv server found for placement"
 ON_A = {"Requirements": "server:Id = 'srv-a'"}
@@ -225,9 +225,13 @@ async def test_the_queue_has_a_length(tmp_path: Path) -> None:
 @pytest.mark.covers("C96")
 async def test_waiting_ends_after_its_time(tmp_path: Path) -> None:
     """A session that waited too long has failed: UNKNOWN, with the reason, on no server."""
-    async with running_fleet(tmp_path, A, create_sessions_queue_max_time_seconds=2) as fleet:
+    clock = MovedClock()
+    limit: dict[str, Any] = {"create_sessions_queue_max_time_seconds": 300}
+    async with running_fleet(tmp_path, A, now=clock, **limit) as fleet:
         waiting = await fleet.create(EnqueueRequest=True)
+        clock.advance(200)
         assert (await fleet.session(waiting["Id"]) or {})["Substate"] == "SESSION_PLACING"
+        clock.advance(101)
         gone = await fleet.until_state(waiting["Id"], "UNKNOWN")
         assert NO_SERVER in gone["StateReason"]
         assert "Server" not in gone
