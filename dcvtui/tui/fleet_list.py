@@ -409,7 +409,8 @@ class FleetList(Horizontal):
         self._rest = self.set_timer(_REST_S, self._show_details)
 
     def _show_details(self) -> None:
-        if self.has_class("-pane") and self.is_attached:
+        # A list that is not on screen is followed no more; showing it fills its details.
+        if self.has_class("-pane") and self.is_attached and self.display:
             key = self.table.cursor_key
             self.pane.show(self.details(), from_top=key != self._pane_key)
             self._pane_key = key
