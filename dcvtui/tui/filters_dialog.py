@@ -112,13 +112,21 @@ class SavedDialog(ModalScreen[NamedChoice | None]):
                 ),
                 compact=True,
             ),
-            Words("" if self._saved else "Nothing is saved yet.", optional=True),
+            Words(self._nothing, optional=True),
             Words(
                 f"The present one: {self._present}" if self._present else "", classes="-muted", optional=True
             ),
             foot=KeyLine(
                 "saved.use-saved", "saved.save-present", "saved.forget-saved", "saved.cancel-choice"
             ),
+        )
+
+    @property
+    def _nothing(self) -> str:
+        if self._saved:
+            return ""
+        return "Nothing is saved yet." + (
+            "" if self._present else " Filter with `/` first, then save it here."
         )
 
     def on_mount(self) -> None:
