@@ -7,7 +7,7 @@ does not grow with their number (DCV server specification, 2).
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,6 +22,7 @@ from broker_stub.agent.backend import (
     SessionInfo,
     SessionSpec,
 )
+from broker_stub.agent.background import Background
 from broker_stub.agent.dcv_files import SESSION_ID, SessionFiles
 from broker_stub.agent.dcv_output import DcvSession, NotReadable, read_connections, read_picture
 from broker_stub.agent.dcv_server import DcvServer
@@ -54,7 +55,7 @@ class DcvBackend:
         self._hidden: set[str] = set()
         self._first_seen: dict[str, datetime] = {}
         self._last: tuple[SessionInfo, ...] | str | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background(logger, "the DCV server could not be watched")
         self._undoing: set[asyncio.Task[Any] | None] = set()
         self._settled = 0
         self._children = Children()
@@ -63,7 +64,7 @@ class DcvBackend:
     async def open(cls, settings: DcvSettings) -> "DcvBackend":
         """Start the backend; whether the server answers shows with the first look."""
         backend = cls(settings)
-        backend._in_background(backend._poll())
+        backend._background.start(backend._poll())
         return backend
 
     # ------------------------------------------------------------------ the backend
@@ -104,10 +105,10 @@ class DcvBackend:
                 info = await self._start(spec, start)
         except asyncio.CancelledError:
             # Nobody waits any more: what is half-made goes away behind the caller's back.
-            self._in_background(self._undo(spec.session_id))
+            self._background.start(self._undo(spec.session_id))
             raise
         except Exception as error:
-            await asyncio.shield(self._in_background(self._undo(spec.session_id)))
+            await asyncio.shield(self._background.start(self._undo(spec.session_id)))
             raise self._failed_creation(error) from error
         self._show(spec.session_id)
         return info
@@ -204,9 +205,8 @@ class DcvBackend:
 
     async def stop(self) -> None:
         """See `Backend.stop`. What is being undone is undone first."""
-        for task in self._tasks - self._undoing:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._background.cancel(spare=self._undoing)
+        await self._background.ended()
         self._children.let_go()
 
     def use_folders(self, init: Path, autorun: Path) -> None:
@@ -327,19 +327,6 @@ class DcvBackend:
             storage_root=session.storage_root,
             max_concurrent_clients=self._files.most_clients(session.id),
         )
-
-    # ------------------------------------------------------------------ books
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("the DCV server could not be watched", exc_info=error)
 
 
 def _checked(session_id: str) -> str:

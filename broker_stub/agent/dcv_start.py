@@ -11,8 +11,7 @@ from pathlib import Path
 
 from broker_stub.agent.backend import BackendError, Failure, SessionSpec
 from broker_stub.agent.dcv_output import DcvSession
-from broker_stub.agent.owners import Owner, local_user, refuse_system_user
-from broker_stub.agent.start_files import StartFileError, locate
+from broker_stub.agent.owners import Owner, local_user, refuse_system_user, start_file
 from dcvtui.api.states import SessionType
 
 _LONGEST_NAME = 256
@@ -81,10 +80,10 @@ def plan_start(spec: SessionSpec, settings: DcvSettings) -> Start:
     refuse_system_user(owner, settings.minimum_uid)
     init = None
     if spec.init_file is not None:
-        init = _start_file(owner, settings.init_folder, spec.init_file, Failure.INIT_FILE_INVALID)
+        init = start_file(owner, settings.init_folder, spec.init_file, Failure.INIT_FILE_INVALID)
     autorun: tuple[str, ...] = ()
     if spec.autorun_file is not None:
-        program = _start_file(owner, settings.autorun_folder, spec.autorun_file, Failure.AUTORUN_FILE_INVALID)
+        program = start_file(owner, settings.autorun_folder, spec.autorun_file, Failure.AUTORUN_FILE_INVALID)
         autorun = (program, *spec.autorun_file_arguments)
     return Start(owner, init, autorun)
 
@@ -104,16 +103,6 @@ def _check_type(spec: SessionSpec, settings: DcvSettings) -> None:
         raise BackendError(Failure.INIT_FILE_INVALID, "A console session takes no init file")
     if spec.autorun_file is not None:
         raise BackendError(Failure.AUTORUN_FILE_INVALID, "A console session takes no autorun file")
-
-
-def _start_file(owner: Owner, folder: Path, name: str, failure: Failure) -> str:
-    try:
-        path = locate(folder, name, absolute_allowed=failure is Failure.INIT_FILE_INVALID)
-    except StartFileError as error:
-        raise BackendError(failure, str(error)) from None
-    if not owner.may("-x", path):
-        raise BackendError(failure, f"{name!r} in {folder} cannot be executed by {owner.name}")
-    return str(path)
 
 
 def create_arguments(

@@ -9,10 +9,10 @@ and who may see it, is the backend's business (`visits`); the token is in no log
 import asyncio
 import logging
 import ssl
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import parse_qs, urlsplit
 
 from websockets.asyncio.server import Server, ServerConnection, serve
@@ -21,6 +21,7 @@ from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
 from broker_stub.agent.backend import Endpoint
+from broker_stub.agent.background import Background
 from broker_stub.agent.rfb_input import InputFilter, NotUnderstoodInput
 from broker_stub.agent.visits import EntryRefused, Reception, Visit
 from broker_stub.channel import ChannelError
@@ -84,7 +85,7 @@ class Entrance:
         self._address: str | None = None
         self._visits: dict[ServerConnection, Visit] = {}
         self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background(logger, "a visit did not end well")
 
     async def open(self, address: str | None, port: int, tls: ssl.SSLContext) -> None:
         """Begin to listen.
@@ -129,7 +130,7 @@ class Entrance:
         if self._server is not None:
             self._server.close(code=_GOING_AWAY, reason="The agent of this host is stopping")
             await self._server.wait_closed()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.ended()
 
     # ------------------------------------------------------------------ at the door
 
@@ -161,7 +162,7 @@ class Entrance:
             raise
         # Whatever happens to the connection from here on, also before it is open, ends the visit.
         self._visits[connection] = visit
-        self._in_background(self._see_off(connection, visit))
+        self._background.start(self._see_off(connection, visit))
         logger.info("session %r: %r came in from %s", session_id, user, caller)
 
     async def _user_of(self, session_id: str, token: str, caller: str) -> str:
@@ -203,16 +204,6 @@ class Entrance:
             for way in ways:
                 way.cancel()
             await asyncio.gather(*ways, return_exceptions=True)
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("a visit did not end well", exc_info=error)
 
 
 def _asked_for(query: str) -> tuple[str, str]:

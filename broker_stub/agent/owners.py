@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from broker_stub.agent.backend import BackendError, Failure
+from broker_stub.agent.start_files import StartFileError, locate
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -149,3 +150,24 @@ def _name_of(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return f"uid {uid}"
+
+
+def start_file(owner: Owner, folder: Path, name: str, failure: Failure) -> str:
+    """The init or autorun file of a name, which the owner of a session can run.
+
+    Args:
+        owner: Who is going to run it.
+        folder: Where it must be.
+        name: Its path inside the folder; that of an init file may be absolute.
+        failure: What it is when there is no such file.
+
+    Raises:
+        BackendError: there is none, or its owner may not run it.
+    """
+    try:
+        path = locate(folder, name, absolute_allowed=failure is Failure.INIT_FILE_INVALID)
+    except StartFileError as error:
+        raise BackendError(failure, str(error)) from None
+    if not owner.may("-x", path):
+        raise BackendError(failure, f"{name!r} in {folder} cannot be executed by {owner.name}")
+    return str(path)

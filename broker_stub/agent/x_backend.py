@@ -8,11 +8,10 @@ entrance. A host with a display on its screen can offer that one as its console.
 import asyncio
 import logging
 import re
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from broker_stub.agent.backend import (
     BackendError,
@@ -24,6 +23,7 @@ from broker_stub.agent.backend import (
     SessionInfo,
     SessionSpec,
 )
+from broker_stub.agent.background import Background
 from broker_stub.agent.processes import Children
 from broker_stub.agent.screenshots import Screen, ScreenGrabber, monitors_of
 from broker_stub.agent.session_layout import change_layout, screen_of
@@ -63,7 +63,7 @@ class XBackend:
         self._sessions: dict[str, XSession] = {}
         self._starting: dict[str, SessionType] = {}
         self._endings: dict[str, asyncio.Task[None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background(logger, "a session could not be watched or cleared up")
         self._children = Children()
         # Processes are marked with paths below it, so it must have one name only.
         state_folder = settings.state_folder.resolve()
@@ -196,9 +196,8 @@ class XBackend:
     async def stop(self) -> None:
         """See `Backend.stop`. Sessions that are just ending are ended, within their grace time."""
         await asyncio.gather(*self._endings.values(), return_exceptions=True)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._background.cancel()
+        await self._background.ended()
         await self._grabber.stop()
         self._children.let_go()
 
@@ -279,7 +278,7 @@ class XBackend:
 
     def _take_in(self, session: XSession) -> None:
         self._sessions[session.id] = session
-        self._in_background(self._watch(session))
+        self._background.start(self._watch(session))
         self.changed.set()
 
     # ------------------------------------------------------------------ ending
@@ -299,7 +298,7 @@ class XBackend:
         self._end_in_background(self._folder(session.id), self._settings.grace_s)
 
     def _end_in_background(self, folder: SessionFolder, grace_s: float) -> asyncio.Task[None]:
-        task = self._in_background(self._end(folder, grace_s))
+        task = self._background.start(self._end(folder, grace_s))
         self._endings[folder.session_id] = task
         return task
 
@@ -328,14 +327,3 @@ class XBackend:
 
     def _screen(self, session: XSession) -> Screen:
         return screen_of(session, self._folder(session.id))
-
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._done)
-        return task
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()):
-            logger.error("a session could not be watched or cleared up", exc_info=error)

@@ -18,11 +18,10 @@ from broker_stub.agent.backend import BackendError, Endpoint, Failure, SessionSp
 from broker_stub.agent.child_limits import ChildLimits
 from broker_stub.agent.desktop import BACKGROUND, desktop_command
 from broker_stub.agent.layouts import Head
-from broker_stub.agent.owners import Owner, UserMode, find_owner
+from broker_stub.agent.owners import Owner, UserMode, find_owner, start_file
 from broker_stub.agent.processes import Children, Process
 from broker_stub.agent.screenshots import Screen
 from broker_stub.agent.session_permissions import check as check_permissions
-from broker_stub.agent.start_files import StartFileError, locate
 from broker_stub.agent.x_authority import authority_record, new_cookie
 from broker_stub.agent.x_layout import apply_layout
 from broker_stub.agent.x_programs import ServerKind
@@ -95,10 +94,10 @@ def plan_start(spec: SessionSpec, settings: XSettings) -> StartPlan:
     if spec.init_file is None:
         init = desktop_command(settings.desktop_commands)
     else:
-        init = (_start_file(owner, settings.init_folder, spec.init_file, Failure.INIT_FILE_INVALID),)
+        init = (start_file(owner, settings.init_folder, spec.init_file, Failure.INIT_FILE_INVALID),)
     autorun: tuple[str, ...] = ()
     if spec.autorun_file is not None:
-        program = _start_file(owner, settings.autorun_folder, spec.autorun_file, Failure.AUTORUN_FILE_INVALID)
+        program = start_file(owner, settings.autorun_folder, spec.autorun_file, Failure.AUTORUN_FILE_INVALID)
         autorun = (program, *spec.autorun_file_arguments)
     return StartPlan(owner, init, autorun, _storage_root(owner, spec.storage_root))
 
@@ -114,16 +113,6 @@ def check_name(name: str) -> None:
             Failure.DCV_COMMAND_FAILED,
             f"The name of a session has at most {LONGEST_NAME} characters, not {len(name)}",
         )
-
-
-def _start_file(owner: Owner, folder: Path, name: str, failure: Failure) -> str:
-    try:
-        path = locate(folder, name, absolute_allowed=failure is Failure.INIT_FILE_INVALID)
-    except StartFileError as error:
-        raise BackendError(failure, str(error)) from None
-    if not owner.may("-x", path):
-        raise BackendError(failure, f"{name!r} in {folder} cannot be executed by {owner.name}")
-    return str(path)
 
 
 def _storage_root(owner: Owner, wanted: str | None) -> str:
