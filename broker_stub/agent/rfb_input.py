@@ -66,6 +66,8 @@ class InputFilter:
 
     def __init__(self) -> None:
         self._waiting = b""
+        self._at = 0
+        """How much of what is waiting is dealt with: cutting it off each time would copy the rest."""
         self._step: Callable[[frozenset[str]], bytes | None] = self._version
         self._left = 0
         self._passes = True
@@ -85,12 +87,12 @@ class InputFilter:
             return self._unchecked(data, rights)
         self._waiting += data
         passed = []
-        while (piece := self._step(rights)) is not None:
+        while not self._is_lost and (piece := self._step(rights)) is not None:
             passed.append(piece)
-            if self._is_lost:
-                passed.append(self._unchecked(self._waiting, rights))
-                self._waiting = b""
-                break
+        self._waiting, self._at = self._waiting[self._at :], 0
+        if self._is_lost:
+            passed.append(self._unchecked(self._waiting, rights))
+            self._waiting = b""
         return b"".join(passed)
 
     def _unchecked(self, data: bytes, rights: frozenset[str]) -> bytes:
@@ -101,10 +103,15 @@ class InputFilter:
     # Each step takes what it needs from what is waiting, and answers what may pass; `None` waits for more.
 
     def _take(self, length: int) -> bytes | None:
-        if len(self._waiting) < length:
+        end = self._at + length
+        if len(self._waiting) < end:
             return None
-        taken, self._waiting = self._waiting[:length], self._waiting[length:]
+        taken, self._at = self._waiting[self._at : end], end
         return taken
+
+    def _peek(self, length: int) -> bytes | None:
+        end = self._at + length
+        return None if len(self._waiting) < end else self._waiting[self._at : end]
 
     def _version(self, _rights: frozenset[str]) -> bytes | None:
         version = self._take(_VERSION_BYTES)
@@ -126,15 +133,14 @@ class InputFilter:
         return shared
 
     def _message(self, rights: frozenset[str]) -> bytes | None:
-        if len(self._waiting) < 2:
+        begin = self._peek(2)
+        if begin is None:
             return None
-        kind = _KINDS.get(self._waiting[0])
-        if self._waiting[:2] == bytes((_QEMU, 0)):
-            kind = _QEMU_KEY
+        kind = _QEMU_KEY if begin == bytes((_QEMU, 0)) else _KINDS.get(begin[0])
         if kind is None:
             self._is_lost = True
             return b""
-        if self._waiting[0] == _SET_ENCODINGS:
+        if begin[0] == _SET_ENCODINGS:
             return self._encodings()
         head = self._take(kind.head)
         if head is None:
@@ -147,20 +153,17 @@ class InputFilter:
         return head if self._passes else b""
 
     def _encodings(self) -> bytes | None:
-        if len(self._waiting) < 4:
-            return None
-        count = int.from_bytes(self._waiting[2:4])
-        whole = self._take(4 + 4 * count)
+        head = self._peek(4)
+        whole = self._take(4 + 4 * int.from_bytes(head[2:])) if head else None
         if whole is None:
             return None
         kept = [one for (one,) in struct.iter_unpack(">i", whole[4:]) if one not in _CHANGING_ENCODINGS]
         return struct.pack(f">BxH{len(kept)}i", _SET_ENCODINGS, len(kept), *kept)
 
     def _rest(self, _rights: frozenset[str]) -> bytes | None:
-        if not self._waiting:
+        piece = self._take(min(self._left, len(self._waiting) - self._at))
+        if not piece:
             return None
-        piece = self._waiting[: self._left]
-        self._waiting = self._waiting[self._left :]
         self._left -= len(piece)
         if not self._left:
             self._step = self._message

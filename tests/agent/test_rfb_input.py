@@ -1,6 +1,7 @@
 """What of a client's input reaches a session: whole messages, as far as the person has the right."""
 
 import struct
+import time
 
 import pytest
 from hypothesis import given
@@ -103,3 +104,19 @@ def test_no_input_breaks_it(data: bytes, cuts: int) -> None:
     except NotUnderstoodInput:
         return
     assert len(result) <= len(HELLO + data)
+
+
+def test_reading_takes_time_in_proportion_to_what_is_sent() -> None:
+    """A full message of the smallest kind must not hold up the agent: no work for what is still to come."""
+
+    def best_of_three(events: int) -> float:
+        times = []
+        for _ in range(3):
+            client, data = InputFilter(), MOUSE * events
+            client.feed(HELLO, ALL)
+            begun = time.process_time()
+            assert client.feed(data, ALL) == data
+            times.append(time.process_time() - begun)
+        return min(times)
+
+    assert best_of_three(160_000) < 16 * best_of_three(20_000), "eight times the work, and room for chance"
