@@ -195,7 +195,7 @@ class RightsMatrix(Widget, can_focus=True):
         if y == 0:
             return self._heads(base).adjust_cell_length(width, base)
         if y == self.size.height - 1:
-            text = padded(self.sentence, width, ascii_only=self._is_ascii)
+            text = padded(visible(self.sentence), width, ascii_only=self._is_ascii)
             return Strip([Segment(text, base + self._style("head"))]).adjust_cell_length(width, base)
         line = self._top + y - _HEADS
         if line >= len(self._rows):

@@ -152,8 +152,10 @@ class WallList(FleetList):
             turn = [] if self.looking.why_not or self._drawing.form is None else self._next()
             if turn and self.take_pictures is not None:
                 self.is_asking = True
-                await self._ask(self.take_pictures, turn)
-                self.is_asking = False
+                try:
+                    await self._ask(self.take_pictures, turn)
+                finally:
+                    self.is_asking = False
             self.look_again()
             self._news.clear()
             await self._pause(has_asked=bool(turn))
@@ -202,12 +204,17 @@ class WallList(FleetList):
             keys, self._drawn_for = list(self._shots), size
             self._tiles.clear()
         for key in keys:
-            shots = self._shots[key]
+            shots = self._shots.get(key)
+            if shots is None:
+                continue  # its session went while others were drawn
             if isinstance(shots, str):
                 self._tiles[key] = Tile(words=shots)
                 continue
             shot = shots[min(self._monitors.get(key, 0), len(shots) - 1)]
-            self._tiles[key] = await asyncio.to_thread(self._tile, key, shot, size)
+            tile = await asyncio.to_thread(self._tile, key, shot, size)
+            if size != self._drawn_for:
+                return  # tiles have another size by now, and all are drawn anew for it
+            self._tiles[key] = tile
         self._forget_others()
         self.grid.show_tiles(self._tiles)
 
@@ -229,6 +236,10 @@ class WallList(FleetList):
         for key in [key for key in self._shots if key not in kept]:
             self._shots.pop(key, None)
             self._tiles.pop(key, None)
+        known = self.listing.records
+        for noted in (self._asked, self._monitors):
+            for key in [key for key in noted if key not in known]:
+                del noted[key]
 
     # ------------------------------------------------------------------ keys
 

@@ -64,6 +64,19 @@ async def test_a_group_of_features_opens_and_closes() -> None:
         assert app.outcome is not None
 
 
+async def test_names_in_a_text_do_not_steer_the_terminal() -> None:
+    """A name with an escape sequence in it is shown as a sign, in the sentence below the table too."""
+    app = opener(Host(), text="[permissions]\nbob\x1b[2J allow display\n")
+    async with app.run_test(size=(120, 40)) as pilot:
+        await into_rights(pilot)
+        await pilot.press("down")
+        rights = table(app)
+        assert "\x1b" in rights.sentence, "the test is about this row"
+        drawn = "".join(rights.render_line(y).text for y in range(rights.size.height))
+        assert drawn.count("bob␛[2J") == 3, "in its row, and twice in the sentence"
+        assert "\x1b" not in drawn
+
+
 async def test_the_sentence_names_the_deciding_line_and_enter_goes_there() -> None:
     app = opener(Host(), text=TEXT)
     async with app.run_test(size=(120, 40)) as pilot:

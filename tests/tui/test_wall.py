@@ -1,15 +1,18 @@
 """The wall shows the rows of the sessions list as pictures, within its rate and only while somebody looks."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from textual import events
+from textual.geometry import Size
 from textual.pilot import Pilot
 
 from dcvtui.fleet import SessionRecord
 from dcvtui.shots import IDS_PER_CALL
 from dcvtui.terminal import Answers, Images
 from dcvtui.tui.app import ConsoleOptions
+from dcvtui.tui.tile_grid import Tile
 from dcvtui.tui.wall import IDLE_S, Looking, WallList, next_turn
 from tests.tui.screens import assert_screen, screen_text
 from tests.tui.still_fleet import StillConsole, StillFleet, still_console, utc
@@ -241,3 +244,38 @@ def test_somebody_looks_while_keys_come_and_the_terminal_has_the_focus() -> None
     looking.has_focus = False
     assert "focus" in looking.why_not
     assert Answers().is_complete
+
+
+async def test_a_session_that_goes_while_pictures_are_drawn_ends_nothing(tmp_path: Path) -> None:
+    """Two drawings run at once; the first to end forgets what is gone, also what the other is to draw."""
+    async with still_console(tmp_path) as console, console.app.run_test(size=(120, 40)) as pilot:
+        await loaded(pilot)
+        await pilot.press("4")
+        await all_drawn(pilot, console)
+        one = wall(console)
+        gone, others = ("lab", "gone"), list(one._shots)
+        one._monitors[gone] = 1
+        one._asked[gone] = 0.0
+        await one._draw([gone, *others])
+        assert gone not in one._asked
+        assert gone not in one._monitors
+        assert set(others) <= set(one._tiles)
+
+
+async def test_a_picture_that_was_drawn_for_another_size_is_not_shown(tmp_path: Path) -> None:
+    async with still_console(tmp_path) as console, console.app.run_test(size=(120, 40)) as pilot:
+        await loaded(pilot)
+        await pilot.press("4")
+        await all_drawn(pilot, console)
+        one = wall(console)
+        key = next(key for key, shots in one._shots.items() if not isinstance(shots, str))
+        before, draw = one._tiles[key], one._tile
+
+        def grown_meanwhile(*wanted: Any) -> Tile:
+            one._drawn_for = Size(1, 1)
+            return draw(*wanted)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(one, "_tile", grown_meanwhile)
+            await one._draw([key])
+        assert one._tiles[key] is before
