@@ -103,7 +103,7 @@ class Watching:
         self.stream: AsyncIterator[Update] = self.poller.updates()
 
     async def until(self, condition: Callable[[Update], bool]) -> Update:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             async for update in self.stream:
                 if condition(update):
                     return update

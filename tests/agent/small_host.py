@@ -29,14 +29,14 @@ from broker_stub.agent.watch import Limits
 from dcvtui.api.states import SessionType
 
 
-async def until(is_so: Callable[[], object], within_s: float = 10.0) -> None:
+async def until(is_so: Callable[[], object], within_s: float = 30.0) -> None:
     """Wait for a condition; a test that waits in vain says so."""
     async with asyncio.timeout(within_s):
         while not is_so():  # noqa: ASYNC110  conditions of running programs have no event
             await asyncio.sleep(0.01)
 
 
-async def until_async(is_so: Callable[[], Awaitable[object]], within_s: float = 10.0) -> None:
+async def until_async(is_so: Callable[[], Awaitable[object]], within_s: float = 30.0) -> None:
     """Wait for a condition that has to be asked for."""
     async with asyncio.timeout(within_s):
         while not await is_so():  # noqa: ASYNC110  conditions of running programs have no event

@@ -4,17 +4,22 @@ import asyncio
 import gc
 import logging
 import random
+import ssl
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.typing import Subprotocol
 
 from broker_stub.agent.access import BrokerAccess, BrokerAddress
 from broker_stub.agent.conversation import Pace
 from broker_stub.agent.service import Agent
-from broker_stub.channel import Unreachable
+from broker_stub.broker import certificates
+from broker_stub.channel import SUBPROTOCOL, CloseCode, Unreachable
 from tests.agent.fast_time import run_fast
 from tests.agent.idle_proxy import idle_proxy
 from tests.agent.relay import ThroughRelay
@@ -149,3 +154,43 @@ async def test_the_channel_stands_behind_a_proxy_that_ends_tls_and_drops_idle_co
             assert proxy.dropped == dropped
             (session_id,) = await create(broker)
             await until(lambda: session_id in host.backend.sessions)
+
+
+class OtherVersion(BrokerAccess):
+    """The way to a broker that is reached and ends every channel the same way."""
+
+    def __init__(self, url: str) -> None:
+        host, _, port = url.rpartition("/")[2].partition(":")
+        super().__init__(BrokerAddress(host, int(port), is_strict=False), "test")
+
+    async def token(self) -> str:
+        return "token"
+
+
+@pytest.mark.covers("G28")
+async def test_an_agent_without_a_common_version_says_so_and_waits(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An agent whose broker ends the channel for want of a common version logs that in words, and asks
+    again only after minutes."""
+    files = certificates.prepare(tmp_path, ["127.0.0.1"], datetime.now(UTC))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(files.chain_file, files.key_file)
+    channels = 0
+
+    async def refuse(socket: ServerConnection) -> None:
+        nonlocal channels
+        channels += 1
+        await socket.recv()
+        await socket.close(CloseCode.NO_COMMON_VERSION, "this broker speaks version 9 only")
+
+    async with serve(refuse, "127.0.0.1", 0, ssl=tls, subprotocols=[Subprotocol(SUBPROTOCOL)]) as server:
+        port = server.sockets[0].getsockname()[1]
+        _, agent = agent_of(OtherVersion(f"https://127.0.0.1:{port}"), 1, lambda: 0.5)
+        running = asyncio.create_task(agent.run())
+        await until(lambda: "Next attempt" in caplog.text)
+        agent.stop()
+        await running
+    assert "speaks no common version: this broker speaks version 9 only" in caplog.text
+    assert "Next attempt in 300.0 s" in caplog.text
+    assert channels == 1

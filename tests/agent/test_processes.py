@@ -55,7 +55,7 @@ async def test_ends_are_waited_for_also_on_old_kernels(
     process = children.keep(started("sleep", "600"))
     waiting = asyncio.create_task(processes.wait_until_gone(process))
     await processes.end([process], grace_s=5)
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, 30)
     assert children.exit_code(process) == -signal.SIGTERM
     assert children.exit_code(process) is None, "told once, then reaped"
     await processes.wait_until_gone(process)

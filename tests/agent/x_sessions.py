@@ -99,7 +99,7 @@ def spec_of(
     )
 
 
-async def until(holds: Callable[[], object], limit_s: float = 10.0) -> None:
+async def until(holds: Callable[[], object], limit_s: float = 30.0) -> None:
     """Wait until a condition outside this program holds."""
     end = time.monotonic() + limit_s
     while not holds():

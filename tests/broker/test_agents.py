@@ -550,6 +550,6 @@ async def test_an_agent_that_does_not_read_is_given_up(
 
     await until_async(is_there)
     await create(broker)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await served
     assert broker.broker.registry.server("server-1").channel_id is None  # type: ignore[union-attr]  # it is there

@@ -61,7 +61,7 @@ def nothing_is_an_error_in_the_log(caplog: pytest.LogCaptureFixture) -> object:
 
 
 async def complaint(agent: RawAgent) -> str:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         return str((await agent.hear(Name.PROTOCOL_ERROR)).body["message"])
 
 
@@ -92,7 +92,7 @@ def sessions_update(*changed: Any, **members: Any) -> str:
 )
 async def test_frames_that_are_none_end_the_channel(agent: RawAgent, frame: bytes, code: int) -> None:
     agent.socket.transport.write(frame)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         assert (await agent.end())[0] == code
 
 

@@ -70,7 +70,7 @@ async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     ],
 )
 async def test_a_request_that_does_not_come_ends_the_connection(start: bytes) -> None:
-    async with connected() as (reader, writer), asyncio.timeout(5):
+    async with connected() as (reader, writer), asyncio.timeout(30):
         writer.write(start)
         assert b"HTTP/1.1 200" not in await reader.read()
 

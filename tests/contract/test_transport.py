@@ -344,9 +344,12 @@ async def test_too_many_requests_are_refused_for_a_while(tmp_path: Path) -> None
         tmp_path, max_api_requests_per_second=2, enable_throttling_forwarded_for_header=True
     ) as broker:
         first = {"X-Forwarded-For": "unknown, 192.0.2.1, 192.0.2.9"}
-        answers = [await broker.client.get("/nothing", headers=first) for _ in range(4)]
-        assert [answer.status_code for answer in answers[:2]] == [404, 404]
-        limited = answers[-1]
+        answers = [await broker.client.get("/nothing", headers=first) for _ in range(2)]
+        assert [answer.status_code for answer in answers] == [404, 404]
+        for _ in range(100):  # on a busy machine the third may come a second later
+            limited = await broker.client.get("/nothing", headers=first)
+            if limited.status_code != 404:
+                break
         assert limited.status_code == 429
         assert error_of(limited) == "Too many requests"
         assert int(limited.headers["retry-after"]) >= 1

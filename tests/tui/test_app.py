@@ -30,7 +30,7 @@ SIZES = [(80, 24), (120, 40), (160, 48)]
 QUICK = ConsoleOptions(pace=Pace(visible_s=0.1, page_s=0.05, small_fleet_s=0.2, shortest_retry_s=0.1))
 
 
-async def see(pilot: Pilot[int], *texts: str, seconds: float = 10) -> str:
+async def see(pilot: Pilot[int], *texts: str, seconds: float = 30) -> str:
     """Wait until all texts are on the screen."""
     deadline = time.monotonic() + seconds
     while not all(text in screen_text(pilot.app) for text in texts):
@@ -39,7 +39,7 @@ async def see(pilot: Pilot[int], *texts: str, seconds: float = 10) -> str:
     return screen_text(pilot.app)
 
 
-async def see_gone(pilot: Pilot[int], text: str, seconds: float = 10) -> None:
+async def see_gone(pilot: Pilot[int], text: str, seconds: float = 30) -> None:
     """Wait until a text is on the screen no longer."""
     async with asyncio.timeout(seconds):
         while text in screen_text(pilot.app):

@@ -75,7 +75,7 @@ async def test_what_is_typed_behind_the_key_that_opens_a_line_is_typed_into_it(h
     app = Typing(held_up_s)
     async with app.run_test() as pilot:
         type_at_once(app, events.Key("slash", "/"), "d", "D", events.Paste("pasted"), "d")
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(app.query_one(Input).value) < len("dDpastedd") and not app.noted:
                 await pilot.pause(0.01)
         assert app.query_one(Input).value == "dDpastedd"
@@ -88,7 +88,7 @@ async def test_escape_and_a_letter_in_one_read_are_two_keys() -> None:
         type_at_once(
             app, events.Key("slash", "/"), "a", events.Key("alt+d", "d"), events.Key("alt+shift+d", "D")
         )
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while len(app.noted) < 2:
                 await pilot.pause(0.01)
         assert app.query_one(Input).value == "a"

@@ -251,7 +251,7 @@ async def test_a_growing_window_is_drawn_at_once_and_asked_for_afterwards() -> N
         await pilot.resize_terminal(120, 40)
         await pilot.pause()
         view = app.view.query_one(PictureView)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while view.picture is None or view.picture.columns < 100:
                 await pilot.pause()
             while len(broker.asked) < 2:

@@ -67,7 +67,7 @@ async def test_sessions_of_a_killed_agent_are_found_again(settings: XSettings) -
         # The end of an adopted one is noticed as well, though it is nobody's child here.
         backend.changed.clear()
         os.kill(before["s-0"].init.pid, signal.SIGKILL)
-        await asyncio.wait_for(backend.changed.wait(), 2)
+        await asyncio.wait_for(backend.changed.wait(), 30)
         assert [one.id for one in await backend.list()] == ["s-1"]
         await backend.close("s-1", False)
         assert nothing_left(settings, "s-1", before["s-1"].display)
