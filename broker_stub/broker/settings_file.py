@@ -10,6 +10,7 @@ import ipaddress
 import os
 import socket
 import stat
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -146,7 +147,7 @@ def load_values(values: Mapping[str, str]) -> Loaded:
 def _decoded(content: bytes) -> tuple[str, bool]:
     """The text of a file, and whether it is UTF-8; Java reads such files as Latin-1, which is any bytes."""
     try:
-        return content.decode("utf-8-sig"), True
+        return content.removeprefix(BOM_UTF8).decode("utf-8"), True
     except UnicodeDecodeError:
         return content.decode("latin-1"), False
 
