@@ -28,11 +28,18 @@ class PermissionsText(TextArea):
     PermissionsText { height: 1fr; border: none; padding: 0; background: $surface; }
     PermissionsText .text-area--gutter { color: $text-muted; }
     PermissionsText .text-area--cursor-gutter { color: $text-accent; text-style: bold; }
-    PermissionsText .text-area--cursor-line { background: $boost; }
     """
 
     def __init__(self, text: str) -> None:
-        super().__init__(text, show_line_numbers=True, soft_wrap=False, tab_behavior="focus", compact=True)
+        # The line of the cursor is told by its number: its ground would take the colours of the words.
+        super().__init__(
+            text,
+            show_line_numbers=True,
+            soft_wrap=False,
+            tab_behavior="focus",
+            compact=True,
+            highlight_cursor_line=False,
+        )
         self.cursor_blink = False
         self._faulty: dict[int, int] = {}
         self._rule_style: Style | None = None
