@@ -21,11 +21,6 @@ NOT_CONNECTABLE = "The requested dcvSession is neither in READY nor in UNKNOWN s
 
 
 @pytest.fixture
-def clock() -> MovedClock:
-    return MovedClock()
-
-
-@pytest.fixture
 async def fleet(tmp_path: Path, clock: MovedClock) -> AsyncIterator[Fleet]:
     """A broker with the host B (Linux)."""
     # The client's own token outlives the tokens that it asks for.

@@ -17,11 +17,6 @@ NO_AGENT = "The agent of the dcv server is not reachable"
 
 
 @pytest.fixture
-def clock() -> MovedClock:
-    return MovedClock()
-
-
-@pytest.fixture
 async def fleet(tmp_path: Path, clock: MovedClock) -> AsyncIterator[Fleet]:
     """A broker with the host B (Linux)."""
     async with running_broker(tmp_path, now=clock) as broker, running_hosts(broker, B) as hosts:

@@ -1,11 +1,9 @@
 """DescribeSessions and DescribeServers: parameters, pages and filters, on a broker without hosts."""
 
 import re
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-import pytest_asyncio
 
 from dcvtui.api import models
 from tests.broker.api_calls import (
@@ -16,17 +14,10 @@ from tests.broker.api_calls import (
     queue,
     refused,
 )
-from tests.running import RunningBroker, running_broker
+from tests.running import RunningBroker
 
-# One broker for all tests of this module: a start costs more than a test.
+# In the loop of the one broker of this module.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningBroker]:
-    folder = tmp_path_factory.mktemp("http_api")
-    async with running_broker(folder, create_sessions_queue_max_size=10_000) as running:
-        yield running
 
 
 # ------------------------------------------------------------------ describing

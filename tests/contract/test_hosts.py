@@ -17,11 +17,6 @@ TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 
 @pytest.fixture
-def clock() -> MovedClock:
-    return MovedClock()
-
-
-@pytest.fixture
 async def fleet(tmp_path: Path, clock: MovedClock) -> AsyncIterator[Fleet]:
     """A broker with the hosts A (Windows) and B (Linux)."""
     async with running_broker(tmp_path, now=clock) as broker, running_hosts(broker, A, B) as hosts:

@@ -4,13 +4,11 @@ import asyncio
 import codecs
 import contextlib
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import pytest_asyncio
 
 from tests.broker.api_calls import (
     ARRAY_OPERATIONS,
@@ -27,15 +25,8 @@ from tests.broker.api_calls import (
 )
 from tests.running import RunningBroker, running_broker
 
-# One broker for all tests of this module: a start costs more than a test.
+# In the loop of the one broker of this module.
 pytestmark = pytest.mark.asyncio(loop_scope="module")
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningBroker]:
-    folder = tmp_path_factory.mktemp("http_api")
-    async with running_broker(folder, create_sessions_queue_max_size=10_000) as running:
-        yield running
 
 
 # ------------------------------------------------------------------ transport and errors
