@@ -1,7 +1,10 @@
 """The dcv backend on a fake `dcv`: what it runs, what it understands, and what it makes of failures."""
 
 import asyncio
+import base64
 import getpass
+import io
+import json
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -9,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from PIL import Image as Pictures
 
 from broker_stub.agent.backend import BackendError, Failure
 from broker_stub.agent.dcv_backend import DcvBackend
@@ -480,6 +484,19 @@ async def test_screenshots_are_asked_for_with_these_arguments(backend: DcvBacken
         ]
     ]
     assert (image.format, image.width, image.height, image.primary) == ("jpeg", 800, 450, True)
+
+
+@pytest.mark.covers("S15")
+async def test_a_picture_is_passed_on_as_it_came(backend: DcvBackend, dcv: FakeDcv) -> None:
+    """The bytes of a picture are those that `dcv` printed, not drawn or packed anew."""
+    await backend.create(spec_of())
+    file = io.BytesIO()
+    Pictures.new("RGB", (40, 30), (1, 2, 3)).save(file, "png", compress_level=0)
+    answer = {"format": "png", "base64": base64.b64encode(file.getvalue()).decode()}
+    dcv.go_wrong("get-screenshot", stdout=json.dumps(answer))
+    (image,) = await backend.screenshot("s-1", 800, 600, "png")
+    assert image.data == file.getvalue()
+    assert (image.format, image.width, image.height) == ("png", 40, 30)
 
 
 @pytest.mark.covers("S16", "S17")
