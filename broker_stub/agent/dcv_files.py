@@ -57,8 +57,8 @@ class SessionFiles:
             shutil.rmtree(self._folder / session_id, ignore_errors=True)
 
     def keep_only(self, session_ids: Collection[str]) -> None:
-        """Forget every session but these."""
-        with contextlib.suppress(FileNotFoundError):
+        """Forget every session but these, as far as that can be done: it is asked again and again."""
+        with contextlib.suppress(OSError):
             for entry in self._folder.iterdir():
                 if entry.name not in session_ids:
                     self.remove(entry.name)

@@ -84,6 +84,7 @@ class Entrance:
         self._server: Server | None = None
         self._address: str | None = None
         self._visits: dict[ServerConnection, Visit] = {}
+        self._coming = 0
         self._checks = asyncio.Semaphore(_CHECKS_AT_ONCE)
         self._background = Background(logger, "a visit did not end well")
 
@@ -151,19 +152,26 @@ class Entrance:
         if "websocket" not in request.headers.get("Upgrade", "").lower():
             raise EntryRefused(HTTPStatus.UPGRADE_REQUIRED, _NOT_A_PAGE.removesuffix("."))
         session_id, token = _asked_for(address.query)
-        if len(self._visits) >= self._most_clients:
-            raise EntryRefused(HTTPStatus.SERVICE_UNAVAILABLE, "This host has as many clients as it takes")
+        self._check_room()
         caller = str(connection.remote_address[0])
         user = await self._user_of(session_id, token, caller)
+        self._check_room()  # others came meanwhile
+        self._coming += 1
         try:
             visit = await self._reception.admit(session_id, user)
         except EntryRefused as refusal:
             logger.info("session %r: %r from %s refused: %s", session_id, user, caller, refusal.sentence)
             raise
+        finally:
+            self._coming -= 1
         # Whatever happens to the connection from here on, also before it is open, ends the visit.
         self._visits[connection] = visit
         self._background.start(self._see_off(connection, visit))
         logger.info("session %r: %r came in from %s", session_id, user, caller)
+
+    def _check_room(self) -> None:
+        if len(self._visits) + self._coming >= self._most_clients:
+            raise EntryRefused(HTTPStatus.SERVICE_UNAVAILABLE, "This host has as many clients as it takes")
 
     async def _user_of(self, session_id: str, token: str, caller: str) -> str:
         try:

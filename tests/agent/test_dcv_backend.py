@@ -286,6 +286,17 @@ async def test_a_list_without_detail_is_completed_by_describing(backend: DcvBack
     assert len(dcv.calls_of("describe-session")) == 6
 
 
+async def test_a_state_folder_that_cannot_be_tidied_hides_no_session(
+    backend: DcvBackend, dcv: FakeDcv, place: Path
+) -> None:
+    """Sessions are listed, and those made by hand noticed, whatever is wrong with the agent's own files."""
+    (place / "state").write_text("no folder")
+    dcv.appear("by hand")
+    backend.changed.clear()
+    assert [one.id for one in await backend.list()] == ["by hand"]
+    await asyncio.wait_for(backend.changed.wait(), 30)
+
+
 @pytest.mark.covers("S9")
 @pytest.mark.parametrize("output", ["", "\n", "[]", " [] \n"])
 async def test_an_empty_list_means_no_sessions(backend: DcvBackend, dcv: FakeDcv, output: str) -> None:

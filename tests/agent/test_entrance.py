@@ -359,8 +359,12 @@ async def test_connections_are_counted_limited_and_their_end_is_noted(host: Host
     await later.stop()
 
 
-async def test_clients_that_come_at_once_do_not_pass_the_limit_together(host: Host) -> None:
-    await host.backend.create(replace(spec_of(init_file="stay.sh"), max_concurrent_clients=1))
+@pytest.mark.parametrize("limited", ["session", "host"])
+async def test_clients_that_come_at_once_do_not_pass_the_limit_together(host: Host, limited: str) -> None:
+    most = 1 if limited == "session" else None
+    await host.backend.create(replace(spec_of(init_file="stay.sh"), max_concurrent_clients=most))
+    if limited == "host":
+        host.entrance._most_clients = 1
 
     async def come() -> Screen | None:
         try:
