@@ -9,11 +9,12 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.content import Content
 from textual.screen import ModalScreen
-from textual.widgets import Input, OptionList
+from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from dcvtui.api.text import visible
 from dcvtui.tui.form_fields import FormField, text_input
+from dcvtui.tui.line_dialog import LineDialog
 from dcvtui.tui.panel import KeyLine, Panel, Words
 
 
@@ -25,12 +26,8 @@ class NamedChoice:
     name: str
 
 
-class NameDialog(ModalScreen[str | None]):
+class NameDialog(LineDialog):
     """Dismisses a name, or None."""
-
-    DEFAULT_CSS = """
-    NameDialog { align: center middle; background: $background 70%; }
-    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "save", id="name.take-name", key_display="enter", priority=True),
@@ -56,18 +53,6 @@ class NameDialog(ModalScreen[str | None]):
             Words(self._what, classes="-muted", optional=True),
             foot=KeyLine("name.take-name", "name.cancel-name"),
         )
-
-    def on_mount(self) -> None:
-        """Type the name at once."""
-        self.set_focus(self.query_one(Input))
-
-    def action_take(self) -> None:
-        """Take what was typed, if anything."""
-        self.dismiss(self.query_one(Input).value.strip() or None)
-
-    def action_cancel(self) -> None:
-        """Save nothing."""
-        self.dismiss(None)
 
 
 class SavedDialog(ModalScreen[NamedChoice | None]):

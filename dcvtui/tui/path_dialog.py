@@ -4,19 +4,14 @@ from typing import ClassVar
 
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.screen import ModalScreen
-from textual.widgets import Input
 
 from dcvtui.tui.form_fields import FormField, text_input
+from dcvtui.tui.line_dialog import LineDialog
 from dcvtui.tui.panel import KeyLine, Panel, Words
 
 
-class PathDialog(ModalScreen[str | None]):
+class PathDialog(LineDialog):
     """Dismisses the name of a file, or `None`."""
-
-    DEFAULT_CSS = """
-    PathDialog { align: center middle; background: $background 70%; }
-    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "take it", id="path.take-path", key_display="enter", priority=True),
@@ -42,15 +37,3 @@ class PathDialog(ModalScreen[str | None]):
             Words(self._note, classes="-muted", optional=True),
             foot=KeyLine("path.take-path", "path.cancel-path"),
         )
-
-    def on_mount(self) -> None:
-        """Type the name at once."""
-        self.set_focus(self.query_one(Input))
-
-    def action_take(self) -> None:
-        """Take what was typed, if anything."""
-        self.dismiss(self.query_one(Input).value.strip() or None)
-
-    def action_cancel(self) -> None:
-        """Change nothing."""
-        self.dismiss(None)

@@ -12,6 +12,7 @@ from textual.widgets.option_list import Option
 
 from dcvtui.api.permissions import PRESETS
 from dcvtui.tui.form_fields import FormField, text_input
+from dcvtui.tui.line_dialog import LineDialog
 from dcvtui.tui.panel import KeyLine, Panel, Words
 
 LOAD: Final = "load-file"
@@ -19,12 +20,8 @@ SAVE: Final = "save-file"
 _FILES: Final = {LOAD: "Load a file…", SAVE: "Save to a file…"}
 
 
-class PersonDialog(ModalScreen[str | None]):
+class PersonDialog(LineDialog):
     """Dismisses the name of somebody whose rights are to be seen."""
-
-    DEFAULT_CSS = """
-    PersonDialog { align: center middle; background: $background 70%; }
-    """
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter", "take", "show", id="person.show-person", key_display="enter", priority=True),
@@ -38,18 +35,6 @@ class PersonDialog(ModalScreen[str | None]):
             FormField("Who", text_input("", "user, group:name or osgroup:name"), id="person"),
             foot=KeyLine("person.show-person", "person.cancel-person"),
         )
-
-    def on_mount(self) -> None:
-        """Type the name at once."""
-        self.set_focus(self.query_one(Input))
-
-    def action_take(self) -> None:
-        """Take what was typed, if anything."""
-        self.dismiss(self.query_one(Input).value.strip() or None)
-
-    def action_cancel(self) -> None:
-        """Show nobody else."""
-        self.dismiss(None)
 
 
 class PresetDialog(ModalScreen[tuple[str, str] | None]):
