@@ -286,15 +286,18 @@ async def test_a_list_without_detail_is_completed_by_describing(backend: DcvBack
     assert len(dcv.calls_of("describe-session")) == 6
 
 
-async def test_a_state_folder_that_cannot_be_tidied_hides_no_session(
-    backend: DcvBackend, dcv: FakeDcv, place: Path
-) -> None:
+async def test_a_state_folder_that_cannot_be_tidied_hides_no_session(dcv: FakeDcv, place: Path) -> None:
     """Sessions are listed, and those made by hand noticed, whatever is wrong with the agent's own files."""
-    (place / "state").write_text("no folder")
-    dcv.appear("by hand")
-    backend.changed.clear()
-    assert [one.id for one in await backend.list()] == ["by hand"]
-    await asyncio.wait_for(backend.changed.wait(), 30)
+    backend = await DcvBackend.open(dcv_settings(dcv, place, poll_s=0.05))
+    try:
+        await until(backend.changed.is_set)
+        (place / "state").write_text("no folder")
+        backend.changed.clear()
+        dcv.appear("by hand")
+        await asyncio.wait_for(backend.changed.wait(), 30)
+        assert [one.id for one in await backend.list()] == ["by hand"]
+    finally:
+        await backend.stop()
 
 
 @pytest.mark.covers("S9")
