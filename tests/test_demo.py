@@ -130,6 +130,17 @@ def x_folder(said: dict[str, str], session_id: str) -> SessionFolder:
     return SessionFolder(Path(said["state_dir"]) / "host" / "x" / "sessions" / session_id)
 
 
+@contextmanager
+def program_with_session() -> Iterator[tuple[subprocess.Popen[str], dict[str, str], SessionFolder]]:
+    """A demo with a real session on this host, what it says of itself, and the session's folder."""
+    with program(servers=2, sessions=3) as (runner, said):
+        write_stay_script(said)
+        api = Api(said)
+        session = x_folder(said, make_x_session(api))
+        api.close()
+        yield runner, said, session
+
+
 def write_stay_script(said: dict[str, str]) -> None:
     script = Path(said["state_dir"]) / "host" / "init" / "stay.sh"
     script.write_text("#!/bin/sh\nexec sleep 600\n")
@@ -251,11 +262,7 @@ async def test_without_an_x_server_the_demo_says_so_in_one_sentence_and_goes_on(
 @needs_xvfb
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_whatever_ends_the_program_takes_everything_along(number: signal.Signals) -> None:
-    with program(servers=2, sessions=3) as (runner, said):
-        write_stay_script(said)
-        api = Api(said)
-        session = x_folder(said, make_x_session(api))
-        api.close()
+    with program_with_session() as (runner, said, session):
         started = descendants(runner.pid)
         assert len(started) >= 4
         assert session.programs()
@@ -268,11 +275,7 @@ def test_whatever_ends_the_program_takes_everything_along(number: signal.Signals
 
 @needs_xvfb
 def test_a_killed_supervisor_takes_everything_along() -> None:
-    with program(servers=2, sessions=3) as (runner, said):
-        write_stay_script(said)
-        api = Api(said)
-        session = x_folder(said, make_x_session(api))
-        api.close()
+    with program_with_session() as (runner, said, session):
         started = descendants(runner.pid)
         supervisor = next(one for one in started if "broker_stub.demo_supervisor" in one.cmdline())
         supervisor.kill()
@@ -284,11 +287,7 @@ def test_a_killed_supervisor_takes_everything_along() -> None:
 @needs_xvfb
 def test_sessions_of_a_killed_demo_end_even_if_their_agent_is_the_last_to_notice() -> None:
     """The other orphans remove their part of the folder first, and must leave what leads to the sessions."""
-    with program(servers=2, sessions=3) as (runner, said):
-        write_stay_script(said)
-        api = Api(said)
-        session = x_folder(said, make_x_session(api))
-        api.close()
+    with program_with_session() as (runner, said, session):
         started = descendants(runner.pid)
         parts = {
             part: one for one in started for part in ("broker", "fleet", "host") if part in one.cmdline()[4:5]

@@ -318,8 +318,8 @@ class ConsoleScreen(Screen[None], inherit_bindings=False):
         self._follow = follow
         self.app.push_screen(DetailsScreen(follow(), ascii_only=self._ascii_only))
 
-    @on(FleetList.Later)
-    def say_later(self, message: FleetList.Later) -> None:
+    @on(FleetList.NothingToDo)
+    def say_why_not(self, message: FleetList.NothingToDo) -> None:
         """Say that something is not there yet."""
         self.say(message.sentence)
 

@@ -144,7 +144,7 @@ class FleetList(Horizontal):
             super().__init__()
             self.label, self.undo = label, undo
 
-    class Later(Message):
+    class NothingToDo(Message):
         """A key was pressed that has nothing to do here."""
 
         def __init__(self, sentence: str) -> None:

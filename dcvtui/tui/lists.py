@@ -370,7 +370,7 @@ class ProfilesList(FleetList):
         others = [one for one in self._open if one.name != row.name]
         if row.is_open and not others:
             self.post_message(
-                self.Later("This is the only broker that is looked at; enter on another switches.")
+                self.NothingToDo("This is the only broker that is looked at; enter on another switches.")
             )
             return
         chosen = others if row.is_open else [*others, row.broker.connection]
@@ -379,7 +379,7 @@ class ProfilesList(FleetList):
     def _usable_row(self) -> Any:
         row = self.table.cursor_record
         if row is not None and row.broker.connection is None:
-            self.post_message(self.Later(row.why))
+            self.post_message(self.NothingToDo(row.why))
             return None
         return row
 
